@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sys_uv.h: starting the real door.  Only src/node, src/client and programs include it. */
+#ifndef SYS_UV_SYS_UV_H
+#define SYS_UV_SYS_UV_H
+#include "sys/sys.h"
+
+/* One struct sys per thread; the caller's thread drives it. */
+int sys_uv_new(struct sys **ret_s, struct err_note *note);
+void sys_uv_free(struct sys *s);
+
+/* Runs main_fn(arg) as the first fiber and returns its result when it and all fibers it left in its
+ * group have ended. */
+int sys_uv_run(struct sys *s, const char *name, fiber_fn *main_fn, void *arg);
+
+/* For a library inside somebody else's loop: poll the descriptor for reading (or until the timeout,
+ * in ms, -1 for none), then advance; advance never blocks. */
+int sys_uv_poll_fd(struct sys *s);
+int sys_uv_poll_timeout_ms(struct sys *s);
+void sys_uv_advance(struct sys *s);
+void sys_uv_block(struct sys *s, uint64_t until_ns); /* waits for the next event, then advances */
+
+/* A second loop on its own thread: runs main_fn(sys, arg) there.  Join parks the calling fiber. */
+struct sys_thread;
+typedef int sys_thread_fn(struct sys *s, void *arg);
+int sys_uv_thread(struct sys *s, const char *name, sys_thread_fn *main_fn, void *arg,
+	struct sys_thread **ret_t, struct err_note *note);
+void sys_uv_thread_stop(struct sys_thread *t); /* cancels its main fiber; safe from the owner's loop */
+PARKS int sys_uv_thread_join(struct sys_thread *t, int *ret_rc);
+#endif
