@@ -1,10 +1,51 @@
-# Verbs for people; meson.build holds everything else.
-B    ?= build
-OPTS ?=
+# Verbs for people; meson.build holds everything else.  Three builds live side by side:
+#   build         what users run: self-checks on, slow audits off
+#   build-check   what tests and the simulation run: audits on
+#   build-asan, build-tsan, build-clang, build-fuzz
+B     ?= build
+C     ?= build-check
+OPTS  ?=
+ROWS  ?=
+NINJA  = ninja $(if $(JOBS),-j$(JOBS))
+SANE   = -Db_lundef=false
 
-all: $B/build.ninja ; @ninja -C $B
-$B/build.ninja: ; meson setup $B $(OPTS)
-check: $B/build.ninja ; meson test -C $B --print-errorlogs
-format: ; clang-format -i $$(git ls-files '*.[ch]')
-.PHONY: all check format
+all: deps-build $B/build.ninja
+	@$(NINJA) -C $B
+$B/build.ninja:
+	@scripts/deps build
+	@meson setup $B -Daudit=false $(OPTS)
+$C/build.ninja:
+	@scripts/deps check
+	@meson setup $C $(OPTS)
+
+demo: all
+	@$B/wadi demo $(if $(DEMO_SIZE),--size $(DEMO_SIZE))
+check: deps-check $C/build.ninja
+	@scripts/check --build $C $(CHECK)
+sim: deps-check $C/build.ninja
+	@$(NINJA) -C $C wadi-sim
+	@$C/wadi-sim $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEEDS),--seeds $(SEEDS)) \
+		$(if $(SEED),--seed $(SEED))
+bench: deps-bench all
+	@bench/run --build $B --kind short --rows '$(ROWS)'
+bench-long: deps-bench all
+	@bench/run --build $B --kind long --rows '$(ROWS)'
+
+asan: deps-all
+	@$(MAKE) --no-print-directory check C=build-asan OPTS="-Db_sanitize=address,undefined $(SANE)"
+tsan: deps-all
+	@$(MAKE) --no-print-directory check C=build-tsan OPTS="-Db_sanitize=thread $(SANE)"
+fuzz: deps-all
+	@scripts/fuzz --build build-fuzz $(if $(SECONDS),--seconds $(SECONDS))
+format: deps-all
+	@git ls-files '*.[ch]' | xargs clang-format -i
+
+install: all
+	@meson install -C $B --no-rebuild
+clean:
+	rm -rf $B $C build-asan build-tsan build-clang build-fuzz
+
+deps-%:
+	@scripts/deps $*
+.PHONY: all demo check sim bench bench-long asan tsan fuzz format install clean
 .DEFAULT_GOAL := all
