@@ -20,6 +20,9 @@ struct db_opts {
 	uint64_t merge_every_ns;     /* and at least this often when there is something; 0: default */
 	uint64_t tree_bytes_max;     /* map size of the tree; 0: default */
 	uint64_t log_segment_bytes;  /* 0: default */
+	/* Called on the loop, never parking, just before what is pending becomes a record: may still
+	 * db_put() and db_delete(), which then belong to that record (sums kept in memory meanwhile). */
+	void (*sealing)(void *arg);
 	/* Called on the loop, never parking, when an index moved: let replies out. */
 	void (*moved)(void *arg, uint64_t written, uint64_t synced);
 	/* The log failed (E_IO, E_FULL): nothing is written any more, moved() is not called again. */
