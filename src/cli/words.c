@@ -166,7 +166,7 @@ const char *words_put_tiers(uint32_t bits, char ret_text[WORDS_MAX])
 {
 	size_t used = 0;
 
-	strcpy(ret_text, "-");
+	snprintf(ret_text, WORDS_MAX, "-");
 	for (unsigned tier = 0; tier < TIERS; tier++)
 		if (bits & (1u << tier))
 			used += (size_t)snprintf(ret_text + used, WORDS_MAX - used, "%s%s",
