@@ -50,6 +50,9 @@ FOREIGN_HEADERS = {
     "Python.h": ["python"],
     "sanitizer/*": ["src/fiber", "src/base"],
     "valgrind/*": ["src/fiber"],
+    "sys/mman.h": ["src/fiber/lane.c"],
+    "ucontext.h": ["src/fiber/lane.h"],
+    "time.h": ["src/fiber/fiber_bench.c"],
     "immintrin.h": ["src/base"],
     "nmmintrin.h": ["src/base"],
     "arm_acle.h": ["src/base"],
@@ -75,7 +78,7 @@ SYMBOLS = {
     "base": PUREST + MEMORY + ["crc32_iscsi", "crc32c_*", "XXH3_*", "XXH64*", "XXH32*"],
     "wire": PUREST + ["fprintf", "fputs", "fputc", "putc", "fwrite"],  # printers: into a FILE given
     "core": PUREST,
-    "fiber": EVERYDAY + ["mmap", "munmap", "mprotect", "madvise", "swapcontext", "makecontext",
+    "fiber": EVERYDAY + ["mmap", "mmap64", "munmap", "mprotect", "swapcontext", "makecontext",
                          "getcontext"],  # stacks with guard pages
     "meta": EVERYDAY + CRYPTO,
     "store": EVERYDAY + CRYPTO,

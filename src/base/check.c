@@ -14,6 +14,8 @@ void check_on_failure(void (*print)(void *arg), void *arg)
 	hooks[n_hooks++].arg = arg;
 }
 
+void check_say(const char *line) { fprintf(stderr, "wadi: %s\n", line); }
+
 void check_failed(const char *expr, const char *file, int line, const char *func)
 {
 	fprintf(stderr, "wadi: %s:%d: %s: check failed: %s\n", file, line, func, expr);

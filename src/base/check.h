@@ -16,6 +16,9 @@ void check_on_failure(void (*print)(void *arg), void *arg);
 
 #define check(e) ((e) ? (void)0 : check_failed(#e, __FILE__, __LINE__, __func__))
 
+/* For those hooks: one line on the standard error output. */
+void check_say(const char *line);
+
 /* audit() is a check too slow for production; on in tests and simulation. */
 #ifdef WADI_AUDIT
 #define audit(e) check(e)

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Parking, waking, cancelling. */
+#include "base/check.h"
+#include "base/err.h"
+#include "fiber/own.h"
+
+bool fiber_shielded(const struct fiber *f)
+{
+	return f->n_shield > 0 && f->loop->now_ns < f->shield_until_ns;
+}
+
+/* A cancelled fiber behind a shield waits for its end at the latest. */
+static void cut(struct fiber *f)
+{
+	if (f->shield_until_ns < f->due) {
+		f->due = f->shield_until_ns;
+		f->cut = true;
+	}
+}
+
+void fiber_park_as(struct fiber *f, uint64_t until_ns)
+{
+	struct loop *l = f->loop;
+
+	f->due = until_ns;
+	f->cut = false;
+	if (f->canceled && fiber_shielded(f))
+		cut(f);
+	f->seq = l->seq++;
+	f->parked_ns = l->now_ns;
+	if (f->due != FOREVER)
+		timer_set(l, f);
+	f->state = FIBER_PARKED;
+	loop_switch(f);
+	check(f->state == FIBER_RUNNING);
+}
+
+int fiber_park(uint64_t until_ns, void (*unhook)(void *hook), void *hook)
+{
+	struct fiber *f = loop_running();
+
+	if (f->canceled && !fiber_shielded(f)) {
+		if (unhook != NULL)
+			unhook(hook);
+		return E_CANCELED;
+	}
+	f->unhook = unhook;
+	f->hook = hook;
+	fiber_park_as(f, until_ns);
+	return f->rc;
+}
+
+void fiber_wake(struct fiber *f, int rc)
+{
+	check(f->state == FIBER_PARKED);
+	check(f->waits_for == NULL);
+	f->rc = rc;
+	loop_queue(f);
+}
+
+static void end_park(struct fiber *f, int rc)
+{
+	check(f->state == FIBER_PARKED);
+	if (f->unhook != NULL)
+		f->unhook(f->hook);
+	check(f->state == FIBER_PARKED);
+	f->rc = rc;
+	loop_queue(f);
+}
+
+void loop_expire(struct fiber *f)
+{
+	if (f->waits_for == NULL) {
+		end_park(f, f->cut ? E_CANCELED : E_TIMEOUT);
+		return;
+	}
+	check(f->cut); /* a group is waited for without a deadline: this is the end of a shield */
+	f->due = FOREVER;
+	group_cancel(f->waits_for);
+}
+
+void fiber_cancel(struct fiber *f)
+{
+	check(f->state != FIBER_FREE);
+	if (f->canceled)
+		return;
+	f->canceled = true;
+	if (f->state != FIBER_PARKED)
+		return;
+	if (fiber_shielded(f)) {
+		cut(f);
+		if (f->due != FOREVER)
+			timer_set(f->loop, f);
+	} else if (f->waits_for != NULL) {
+		group_cancel(f->waits_for);
+	} else {
+		end_park(f, E_CANCELED);
+	}
+}
+
+void fiber_shield(uint64_t until_ns)
+{
+	struct fiber *f = fiber_self();
+
+	check(f->n_shield < UINT16_MAX);
+	if (f->n_shield++ == 0)
+		f->shield_until_ns = until_ns;
+}
+
+void fiber_unshield(void)
+{
+	struct fiber *f = fiber_self();
+
+	check(f->n_shield > 0);
+	f->n_shield--;
+}
+
+int fiber_sleep(uint64_t until_ns)
+{
+	int rc = fiber_park(until_ns, NULL, NULL);
+
+	check(rc == E_TIMEOUT || rc == E_CANCELED);
+	return rc == E_TIMEOUT ? 0 : rc;
+}
+
+static int queue_behind(bool late)
+{
+	struct fiber *f = loop_running();
+
+	if (f->canceled && !fiber_shielded(f))
+		return E_CANCELED;
+	f->parked_ns = f->loop->now_ns;
+	if (late) {
+		f->state = FIBER_LATE;
+		list_push(&f->loop->late, &f->link);
+	} else {
+		loop_queue(f);
+	}
+	loop_switch(f);
+	check(f->state == FIBER_RUNNING);
+	return f->canceled && !fiber_shielded(f) ? E_CANCELED : 0;
+}
+
+int fiber_yield(void)
+{
+	return queue_behind(false);
+}
+int fiber_late(void)
+{
+	return queue_behind(true);
+}
