@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The tables of struct room, and what changes one egroup. */
+#include "core/room.h"
+#include "base/check.h"
+#include "base/limit.h"
+#include "core/room_own.h"
+#include <stdlib.h>
+
+const struct room_limits room_limits_default = {
+	.egroups_max = 1 << 16,
+	.grants_max = 1 << 16,
+	.devices_max = LIMIT_SERVERS_MAX * 4,
+	.extent_dram_bytes = LIMIT_EXTENT_DRAM_BYTES_MAX,
+	.extent_file_bytes = LIMIT_EXTENT_FILE_BYTES_MAX,
+};
+
+/* ---- tables ---- */
+static void *table(size_t n, size_t size)
+{
+	void *p = calloc(n, size);
+
+	check(p != NULL);
+	return p;
+}
+
+struct room *room_new(const struct room_limits *l)
+{
+	struct room *r = table(1, sizeof *r);
+
+	r->limits = l != NULL ? *l : room_limits_default;
+	r->empties = NONE;
+	r->servers = table(r->limits.devices_max, sizeof *r->servers);
+	r->devices = table(r->limits.devices_max, sizeof *r->devices);
+	r->egroups = table(r->limits.egroups_max, sizeof *r->egroups);
+	r->grants = table(r->limits.grants_max, sizeof *r->grants);
+	for (uint32_t i = 0; i < r->limits.egroups_max; i++)
+		r->egroups[i].next = i + 1 < r->limits.egroups_max ? i + 1 : NONE;
+	for (uint32_t i = 0; i < r->limits.grants_max; i++)
+		r->grants[i].next = i + 1 < r->limits.grants_max ? i + 1 : NONE;
+	return r;
+}
+
+void room_free(struct room *r)
+{
+	if (r == NULL)
+		return;
+	map64_fini(&r->server_at);
+	map64_fini(&r->device_at);
+	map64_fini(&r->egroup_at);
+	map64_fini(&r->grant_at);
+	map64_fini(&r->domain_at);
+	free(r->servers);
+	free(r->devices);
+	free(r->egroups);
+	free(r->grants);
+	free(r);
+}
+
+struct server *room_server(struct room *r, uint32_t server)
+{
+	uint32_t *at = map64_get(&r->server_at, server);
+
+	if (at != NULL)
+		return &r->servers[*at];
+	check(r->n_servers < r->limits.devices_max); /* a server is made with its first device */
+	map64_put(&r->server_at, server, r->n_servers);
+	return &r->servers[r->n_servers++];
+}
+
+uint32_t room_device_index(struct room *r, uint32_t server, uint8_t device, uint8_t tier)
+{
+	uint64_t key = (uint64_t)server << 8 | device;
+	uint32_t *at = map64_get(&r->device_at, key);
+
+	if (at != NULL)
+		return r->devices[*at].tier == tier ? *at : NONE;
+	if (r->n_devices == r->limits.devices_max)
+		return NONE;
+	room_server(r, server);
+	r->devices[r->n_devices] = (struct device){ .server = server, .number = device, .tier = tier };
+	map64_put(&r->device_at, key, r->n_devices);
+	return r->n_devices++;
+}
+
+struct egroup *room_find(const struct room *r, uint64_t egroup)
+{
+	uint32_t *at = map64_get(&r->egroup_at, egroup);
+
+	return at != NULL ? &r->egroups[*at] : NULL;
+}
+
+struct egroup *room_egroup_new(struct room *r, uint64_t id, uint64_t domain, uint32_t device, uint64_t bytes,
+	uint64_t incarnation)
+{
+	uint32_t i = r->egroups_free, *head = map64_get(&r->domain_at, domain);
+
+	check(room_find(r, id) == NULL);
+	if (i == NONE)
+		return NULL;
+	r->egroups_free = r->egroups[i].next;
+	r->egroups[i] = (struct egroup){ .id = id, .domain = domain, .bytes = bytes, .device = device,
+		.incarnation = incarnation, .grants = NONE, .next = head != NULL ? *head : NONE, .live = true,
+		.listed = r->egroups[i].listed, .next_empty = r->egroups[i].next_empty };
+	map64_put(&r->domain_at, domain, i);
+	map64_put(&r->egroup_at, id, i);
+	if (!tier_appends(r->devices[device].tier))
+		r->devices[device].taken += bytes;
+	return &r->egroups[i];
+}
+
+static void leave_domain(struct room *r, struct egroup *e)
+{
+	uint32_t *at = map64_get(&r->domain_at, e->domain), self = (uint32_t)(e - r->egroups);
+
+	check(at != NULL);
+	if (*at == self && e->next == NONE) {
+		map64_delete(&r->domain_at, e->domain);
+		return;
+	}
+	while (*at != self)
+		at = &r->egroups[*at].next;
+	*at = e->next;
+}
+
+void room_egroup_free(struct room *r, struct egroup *e)
+{
+	struct device *d = device_of(r, e);
+	uint64_t room = tier_appends(d->tier) ? e->used_room + e->granted + e->orphaned : e->bytes;
+
+	check(e->live);
+	while (e->grants != NONE)
+		room_grant_free(r, &r->grants[e->grants]);
+	if (!e->lost) {
+		check(d->taken >= room);
+		d->taken -= room;
+	}
+	leave_domain(r, e);
+	map64_delete(&r->egroup_at, e->id);
+	/* it may still stand in the list of empties, which then passes over it */
+	*e = (struct egroup){ .next = r->egroups_free, .listed = e->listed, .next_empty = e->next_empty };
+	r->egroups_free = (uint32_t)(e - r->egroups);
+}
+
+struct grant *room_grant_new(struct room *r, struct egroup *e, uint64_t session, uint64_t extent_first,
+	uint64_t credit)
+{
+	uint32_t i = r->grants_free;
+
+	if (i == NONE)
+		return NULL;
+	check(map64_get(&r->grant_at, extent_first) == NULL); /* (I4) */
+	r->grants_free = r->grants[i].next;
+	r->grants[i] = (struct grant){ .extent_first = extent_first, .session = session, .credit = credit,
+		.uncommitted = UINT64_MAX, .egroup = (uint32_t)(e - r->egroups), .next = e->grants, .live = true };
+	map64_put(&r->grant_at, extent_first, i);
+	e->grants = i;
+	e->granted += credit;
+	if (tier_appends(device_of(r, e)->tier)) {
+		e->appended += credit;
+		device_of(r, e)->taken += credit;
+	}
+	return &r->grants[i];
+}
+
+void room_grant_free(struct room *r, struct grant *g)
+{
+	uint32_t *at = &r->egroups[g->egroup].grants, self = (uint32_t)(g - r->grants);
+
+	check(g->live);
+	while (*at != self)
+		at = &r->grants[*at].next;
+	*at = g->next;
+	map64_delete(&r->grant_at, g->extent_first);
+	*g = (struct grant){ .next = r->grants_free };
+	r->grants_free = self;
+}
+
+/* ---- empty egroups ---- */
+static bool is_empty(const struct egroup *e)
+{
+	return e->live && !e->told && e->grants == NONE && e->used_room + e->granted + e->orphaned == 0;
+}
+
+void room_look_empty(struct room *r, struct egroup *e)
+{
+	if (!is_empty(e) || e->listed)
+		return;
+	e->listed = true;
+	e->next_empty = r->empties;
+	r->empties = (uint32_t)(e - r->egroups);
+}
+
+uint64_t room_empty_egroup(struct room *r)
+{
+	while (r->empties != NONE) {
+		struct egroup *e = &r->egroups[r->empties];
+
+		r->empties = e->next_empty;
+		e->listed = false;
+		if (!is_empty(e))
+			continue;
+		e->closed = e->told = true;
+		return e->id;
+	}
+	return 0;
+}
+
+/* ---- devices ---- */
+int room_device(struct room *r, uint32_t server, uint8_t device, uint8_t tier, uint64_t capacity_bytes,
+	uint64_t egroup_bytes)
+{
+	uint64_t key = (uint64_t)server << 8 | device;
+	uint32_t i;
+
+	if (tier >= TIER_COUNT || server == 0)
+		return E_INVALID;
+	if (map64_get(&r->device_at, key) == NULL && r->n_devices == r->limits.devices_max)
+		return E_TOOBIG;
+	if ((i = room_device_index(r, server, device, tier)) == NONE)
+		return E_INVALID;
+	r->devices[i].capacity = capacity_bytes;
+	r->devices[i].egroup_bytes = egroup_bytes;
+	return 0;
+}
+
+void room_server_up(struct room *r, uint32_t server, bool up)
+{
+	if (map64_get(&r->server_at, server) != NULL)
+		room_server(r, server)->up = up;
+}
+
+/* What is left of a lost egroup is the account of files that still name it. */
+static void lose(struct room *r, struct egroup *e)
+{
+	while (e->grants != NONE)
+		room_grant_free(r, &r->grants[e->grants]);
+	device_of(r, e)->taken -= e->bytes;
+	e->granted = e->orphaned = 0;
+	e->lost = e->closed = true;
+	room_look_empty(r, e);
+}
+
+void room_server_reborn(struct room *r, uint32_t server, uint64_t incarnation)
+{
+	room_server(r, server)->incarnation = incarnation;
+	for (uint32_t i = 0; i < r->limits.egroups_max; i++) {
+		struct egroup *e = &r->egroups[i];
+		struct device *d = device_of(r, e);
+
+		if (e->live && d->server == server && d->tier == TIER_DRAM && !e->lost
+			&& e->incarnation != incarnation)
+			lose(r, e);
+	}
+}
+
+/* ---- an extent's life ---- */
+uint64_t room_of(uint8_t tier, uint64_t len)
+{
+	uint64_t blocks = (len + LIMIT_BLOCK_BYTES - 1) / LIMIT_BLOCK_BYTES * LIMIT_BLOCK_BYTES;
+
+	return tier_appends(tier) ? blocks + ROOM_HEADER_BYTES : blocks;
+}
+
+static struct grant *covering(const struct room *r, const struct egroup *e, uint64_t session, uint64_t extent)
+{
+	for (uint32_t i = e->grants; i != NONE; i = r->grants[i].next) {
+		struct grant *g = &r->grants[i];
+
+		if (extent >= g->extent_first && extent - g->extent_first < ROOM_EXTENTS_PER_GRANT)
+			return g->session == session ? g : NULL;
+	}
+	return NULL;
+}
+
+int room_commit(struct room *r, uint64_t session, uint64_t egroup, uint64_t extent, uint64_t len)
+{
+	struct egroup *e = room_find(r, egroup);
+	struct grant *g = e != NULL ? covering(r, e, session, extent) : NULL;
+	uint64_t room, bit;
+
+	if (g == NULL)
+		return E_DENIED;
+	bit = UINT64_C(1) << (extent - g->extent_first);
+	if (!(g->uncommitted & bit))
+		return E_DENIED;
+	if (len > g->credit || (room = room_of(device_of(r, e)->tier, len)) > g->credit)
+		return E_TOOBIG;
+	check(e->granted >= room);
+	g->uncommitted &= ~bit;
+	g->credit -= room;
+	e->granted -= room;
+	e->used += len;
+	e->used_room += room;
+	return 0;
+}
+
+void room_uncommit(struct room *r, uint64_t session, uint64_t egroup, uint64_t extent, uint64_t len)
+{
+	struct egroup *e = room_find(r, egroup);
+	struct grant *g = covering(r, e, session, extent);
+	uint64_t room = room_of(device_of(r, e)->tier, len), bit = UINT64_C(1) << (extent - g->extent_first);
+
+	check(!(g->uncommitted & bit));
+	check(e->used_room >= room);
+	g->uncommitted |= bit;
+	g->credit += room;
+	e->granted += room;
+	e->used -= len;
+	e->used_room -= room;
+}
+
+bool room_grant_end(struct room *r, uint64_t extent_first, struct room_rest *ret_rest)
+{
+	uint32_t *at = map64_get(&r->grant_at, extent_first);
+	struct grant *g;
+	struct egroup *e;
+
+	if (at == NULL)
+		return false;
+	g = &r->grants[*at];
+	e = &r->egroups[g->egroup];
+	*ret_rest = (struct room_rest){ e->id, g->extent_first, g->credit, g->uncommitted };
+	check(e->granted >= g->credit);
+	e->granted -= g->credit;
+	e->orphaned += g->credit;
+	room_grant_free(r, g);
+	room_look_empty(r, e);
+	return true;
+}
+
+void room_unlink(struct room *r, uint64_t egroup, uint64_t len)
+{
+	struct egroup *e = room_find(r, egroup);
+	uint64_t room;
+
+	check(e != NULL);
+	room = room_of(device_of(r, e)->tier, len);
+	check(e->used >= len);
+	check(e->used_room >= room);
+	e->used -= len;
+	e->used_room -= room;
+	if (!e->lost)
+		e->orphaned += room;
+	room_look_empty(r, e);
+}
+
+void room_dropped(struct room *r, uint64_t egroup, uint64_t room_bytes)
+{
+	struct egroup *e = room_find(r, egroup);
+
+	if (e == NULL || e->lost) /* the whole of it was given back meanwhile */
+		return;
+	check(e->orphaned >= room_bytes);
+	e->orphaned -= room_bytes;
+	if (tier_appends(device_of(r, e)->tier)) {
+		check(device_of(r, e)->taken >= room_bytes);
+		device_of(r, e)->taken -= room_bytes;
+	}
+	room_look_empty(r, e);
+}
+
+void room_egroup_gone(struct room *r, uint64_t egroup)
+{
+	struct egroup *e = room_find(r, egroup);
+
+	if (e != NULL)
+		room_egroup_free(r, e);
+}
+
+void room_domain_close(struct room *r, uint64_t domain, void (*each)(void *arg, uint64_t egroup), void *arg)
+{
+	uint32_t *head = map64_get(&r->domain_at, domain);
+
+	for (uint32_t i = head != NULL ? *head : NONE; i != NONE; i = r->egroups[i].next) {
+		r->egroups[i].closed = true;
+		each(arg, r->egroups[i].id);
+	}
+}

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sums, the audit, and what a restart feeds back. */
+#include "base/check.h"
+#include "core/room_own.h"
+
+bool room_egroup(const struct room *r, uint64_t egroup, struct room_egroup_info *ret_info)
+{
+	const struct egroup *e = room_find(r, egroup);
+
+	if (e == NULL)
+		return false;
+	*ret_info = (struct room_egroup_info){ .domain = e->domain, .bytes = e->bytes,
+		.incarnation = e->incarnation, .used_bytes = e->used, .granted_bytes = e->granted,
+		.orphaned_bytes = e->orphaned, .server = device_of(r, e)->server,
+		.tier = device_of(r, e)->tier, .device = device_of(r, e)->number, .lost = e->lost };
+	return true;
+}
+
+uint64_t room_next_grant(const struct room *r, uint64_t session, uint64_t after)
+{
+	uint64_t next = 0;
+
+	for (uint32_t i = 0; i < r->limits.grants_max; i++) {
+		const struct grant *g = &r->grants[i];
+
+		if (g->live && (session == 0 || g->session == session) && g->extent_first > after
+			&& (next == 0 || g->extent_first < next))
+			next = g->extent_first;
+	}
+	return next;
+}
+
+static bool counts(const struct device *d, uint32_t server, uint8_t tier)
+{
+	return (server == 0 || d->server == server) && (tier == TIER_COUNT || d->tier == tier);
+}
+
+/* What an egroup takes of its device beyond its files, grants and orphans: slack, headers, rounding. */
+static uint64_t reserved(const struct egroup *e, const struct device *d)
+{
+	uint64_t room = tier_appends(d->tier) ? e->used_room + e->granted + e->orphaned : e->bytes;
+
+	check(room >= e->used + e->granted + e->orphaned);
+	return room - e->used - e->granted - e->orphaned;
+}
+
+struct room_sum room_sum(const struct room *r, uint32_t server, uint8_t tier, uint64_t domain)
+{
+	struct room_sum s = { 0 };
+
+	for (uint32_t i = 0; domain == 0 && i < r->n_devices; i++) {
+		if (!counts(&r->devices[i], server, tier))
+			continue;
+		s.capacity += r->devices[i].capacity;
+		s.free += device_free(&r->devices[i]);
+	}
+	for (uint32_t i = 0; i < r->limits.egroups_max; i++) {
+		const struct egroup *e = &r->egroups[i];
+
+		if (!e->live || e->lost || !counts(device_of(r, e), server, tier)
+			|| (domain != 0 && e->domain != domain))
+			continue;
+		s.used += e->used;
+		s.granted += e->granted;
+		s.orphaned += e->orphaned;
+		s.reserved += reserved(e, device_of(r, e));
+	}
+	return s;
+}
+
+static void audit_egroup(const struct room *r, const struct egroup *e)
+{
+	uint64_t granted = 0;
+
+	for (uint32_t i = e->grants; i != NONE; i = r->grants[i].next) {
+		check(r->grants[i].live);
+		check(&r->egroups[r->grants[i].egroup] == e);
+		granted += r->grants[i].credit;
+	}
+	check(granted == e->granted);
+	check(e->used <= e->used_room);
+	if (e->lost)
+		return;
+	if (tier_appends(device_of(r, e)->tier))
+		check(e->used_room + e->granted + e->orphaned <= e->appended);
+	else
+		check(e->used_room + e->granted + e->orphaned <= e->bytes);
+}
+
+void room_audit(const struct room *r)
+{
+	uint32_t n_grants = 0, n_egroups = 0;
+
+	for (uint32_t i = 0; i < r->limits.grants_max; i++)
+		n_grants += r->grants[i].live;
+	for (uint32_t i = 0; i < r->limits.egroups_max; i++) {
+		n_egroups += r->egroups[i].live;
+		if (r->egroups[i].live)
+			audit_egroup(r, &r->egroups[i]);
+	}
+	check(n_grants == r->grant_at.n);
+	check(n_egroups == r->egroup_at.n);
+	for (uint32_t i = 0; i < r->n_devices; i++) { /* (I1) */
+		const struct device *d = &r->devices[i];
+		uint64_t taken = 0;
+
+		for (uint32_t k = 0; k < r->limits.egroups_max; k++) {
+			const struct egroup *e = &r->egroups[k];
+
+			if (e->live && !e->lost && e->device == i)
+				taken += e->used + e->granted + e->orphaned + reserved(e, d);
+		}
+		check(taken == d->taken);
+	}
+}
+
+/* ---- after a restart ---- */
+int room_restore_egroup(struct room *r, uint64_t egroup, uint64_t domain, uint32_t server, uint8_t device,
+	uint8_t tier, uint64_t bytes, uint64_t incarnation)
+{
+	uint32_t i;
+	struct egroup *e;
+
+	if (tier >= TIER_COUNT || server == 0 || room_find(r, egroup) != NULL)
+		return E_CORRUPT;
+	if ((i = room_device_index(r, server, device, tier)) == NONE)
+		return E_CORRUPT;
+	e = room_egroup_new(r, egroup, domain, i, bytes, incarnation);
+	if (e == NULL)
+		return E_TOOBIG;
+	e->closed = tier_appends(tier); /* how far the file has grown is not known here: grow another */
+	room_look_empty(r, e);
+	return 0;
+}
+
+static int restore_room(struct room *r, struct egroup *e, uint64_t room)
+{
+	struct device *d = device_of(r, e);
+
+	if (!tier_appends(d->tier))
+		return e->used_room + e->granted + e->orphaned + room <= e->bytes ? 0 : E_CORRUPT;
+	e->appended += room;
+	d->taken += room;
+	return 0;
+}
+
+int room_restore_grant(struct room *r, uint64_t session, uint64_t egroup, uint64_t extent_first,
+	uint64_t uncommitted, uint64_t credit_bytes)
+{
+	struct egroup *e = room_find(r, egroup);
+	struct grant *g;
+
+	if (e == NULL || map64_get(&r->grant_at, extent_first) != NULL)
+		return E_CORRUPT;
+	if (!tier_appends(device_of(r, e)->tier)
+		&& e->used_room + e->granted + e->orphaned + credit_bytes > e->bytes)
+		return E_CORRUPT;
+	g = room_grant_new(r, e, session, extent_first, credit_bytes);
+	if (g == NULL)
+		return E_TOOBIG;
+	g->uncommitted = uncommitted;
+	return 0;
+}
+
+int room_restore_extent(struct room *r, uint64_t egroup, uint64_t len)
+{
+	struct egroup *e = room_find(r, egroup);
+	uint64_t room;
+
+	if (e == NULL)
+		return E_CORRUPT;
+	room = room_of(device_of(r, e)->tier, len);
+	if (restore_room(r, e, room) < 0)
+		return E_CORRUPT;
+	e->used += len;
+	e->used_room += room;
+	return 0;
+}
+
+int room_restore_drop(struct room *r, uint64_t egroup, uint64_t room_bytes)
+{
+	struct egroup *e = room_find(r, egroup);
+
+	if (e == NULL || restore_room(r, e, room_bytes) < 0)
+		return E_CORRUPT;
+	e->orphaned += room_bytes;
+	return 0;
+}

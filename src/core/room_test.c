@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Whatever sessions do, every byte of every device is accounted for, and comes back at the end. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include "base/map64.h"
+#include "base/prng.h"
+#include "core/room.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum { MIB = 1 << 20, EXTENTS = 4096, DROPS = 8192, SESSIONS = 5, DOMAINS = 3 };
+
+struct extent { uint64_t egroup, id, len, session; };
+struct drop { uint64_t egroup, room; };
+struct world {
+	struct room *r;
+	struct prng p;
+	uint64_t next_id;
+	struct extent extents[EXTENTS]; /* committed */
+	struct drop drops[DROPS];       /* to be acknowledged */
+	size_t n_extents, n_drops;
+};
+
+static const struct room_limits small = { .egroups_max = 256, .grants_max = 256, .devices_max = 16,
+	.extent_dram_bytes = 2 * MIB, .extent_file_bytes = MIB };
+
+static uint64_t draw(struct world *w, uint64_t n) { return prng_below(&w->p, n); }
+
+static void begin(struct world *w, uint64_t seed)
+{
+	memset(w, 0, sizeof *w);
+	w->r = room_new(&small);
+	w->p = prng_fork(seed, 1);
+	w->next_id = 1000;
+	for (uint32_t s = 1; s <= 3; s++) {
+		room_server_reborn(w->r, s, 1);
+		assert_int_equal(room_device(w->r, s, 0, TIER_DRAM, 64 * MIB, 8 * MIB), 0);
+		assert_int_equal(room_device(w->r, s, 1, TIER_FLASH, 40 * MIB, 16 * MIB), 0);
+		room_server_up(w->r, s, true);
+	}
+}
+
+static struct room_ask ask(struct world *w, uint64_t session, uint64_t domain, uint64_t bytes)
+{
+	struct room_ask a = { .session = session, .domain = domain, .tiers = { TIER_DRAM, TIER_FLASH },
+		.n_tiers = 2, .bytes = bytes, .ids = w->next_id };
+
+	w->next_id += ROOM_PARTS_MAX * ROOM_IDS_PER_PART;
+	return a;
+}
+
+static void drop(struct world *w, uint64_t egroup, uint64_t room)
+{
+	assert_true(w->n_drops < DROPS);
+	if (room > 0)
+		w->drops[w->n_drops++] = (struct drop){ egroup, room };
+}
+
+static void do_grant(struct world *w)
+{
+	struct room_part parts[ROOM_PARTS_MAX];
+	uint64_t session = 1 + draw(w, SESSIONS), domain = 1 + draw(w, DOMAINS), want = draw(w, 12 * MIB);
+	struct room_ask a = ask(w, session, domain, want);
+	struct room_sum before = room_sum(w->r, 0, TIER_COUNT, 0), after;
+	uint64_t credit = 0;
+	int n = room_grant(w->r, &a, parts);
+
+	after = room_sum(w->r, 0, TIER_COUNT, 0);
+	if (n < 0) {
+		assert_int_equal(n, E_FULL);
+		assert_true(before.free == after.free && before.granted == after.granted);
+		return;
+	}
+	assert_true(n > 0);
+	for (int i = 0; i < n; i++)
+		credit += parts[i].credit_bytes;
+	assert_true(credit >= want || n == ROOM_PARTS_MAX);
+	assert_true(after.granted == before.granted + credit);
+}
+
+static void do_commit(struct world *w)
+{
+	uint64_t session = 1 + draw(w, SESSIONS), g = room_next_grant(w->r, session, 0);
+	uint64_t hops = draw(w, 4), len = 1 + draw(w, MIB), id;
+	struct room_egroup_info info;
+	uint64_t egroup = 0;
+
+	for (uint64_t next; hops > 0 && (next = room_next_grant(w->r, session, g)) != 0; hops--)
+		g = next;
+	if (g == 0 || w->n_extents == EXTENTS)
+		return;
+	id = g + draw(w, ROOM_EXTENTS_PER_GRANT);
+	for (uint64_t e = 1000; e < w->next_id && egroup == 0; e += ROOM_IDS_PER_PART) /* who has it? */
+		if (room_egroup(w->r, e, &info) && room_commit(w->r, session, e, id, len) == 0)
+			egroup = e;
+	if (egroup == 0)
+		return;
+	assert_int_equal(room_commit(w->r, session, egroup, id, len), E_DENIED); /* (I4) twice */
+	assert_int_equal(room_commit(w->r, session + 1, egroup, id, len), E_DENIED);
+	if (draw(w, 5) == 0) {
+		room_uncommit(w->r, session, egroup, id, len);
+		return;
+	}
+	w->extents[w->n_extents++] = (struct extent){ egroup, id, len, session };
+}
+
+static void do_unlink(struct world *w, size_t i)
+{
+	struct room_egroup_info info;
+
+	assert_true(room_egroup(w->r, w->extents[i].egroup, &info));
+	room_unlink(w->r, w->extents[i].egroup, w->extents[i].len);
+	if (!info.lost)
+		drop(w, w->extents[i].egroup, room_of(info.tier, w->extents[i].len));
+	w->extents[i] = w->extents[--w->n_extents];
+}
+
+static void do_end_grants(struct world *w, uint64_t session)
+{
+	struct room_rest rest;
+	uint64_t g;
+
+	while ((g = room_next_grant(w->r, session, 0)) != 0) {
+		assert_true(room_grant_end(w->r, g, &rest));
+		assert_false(room_grant_end(w->r, g, &rest));
+		drop(w, rest.egroup, rest.credit_bytes);
+	}
+}
+
+static void do_acknowledge(struct world *w)
+{
+	while (w->n_drops > 0) {
+		w->n_drops--;
+		room_dropped(w->r, w->drops[w->n_drops].egroup, w->drops[w->n_drops].room);
+	}
+}
+
+static void do_empties(struct world *w)
+{
+	struct room_egroup_info info;
+	uint64_t e;
+
+	while ((e = room_empty_egroup(w->r)) != 0) {
+		assert_true(room_egroup(w->r, e, &info));
+		assert_int_equal(info.used_bytes + info.granted_bytes + info.orphaned_bytes, 0);
+		room_egroup_gone(w->r, e);
+	}
+}
+
+static void step(struct world *w)
+{
+	switch (draw(w, 12)) {
+	case 0: case 1: case 2: do_grant(w); break;
+	case 3: case 4: case 5: case 6: do_commit(w); break;
+	case 7: if (w->n_extents > 0) do_unlink(w, (size_t)draw(w, w->n_extents)); break;
+	case 8: if (draw(w, 4) == 0) do_end_grants(w, 1 + draw(w, SESSIONS)); break;
+	case 9: do_acknowledge(w); break;
+	case 10: do_empties(w); break;
+	case 11:
+		if (draw(w, 20) == 0)
+			room_server_reborn(w->r, 1 + (uint32_t)draw(w, 3), 1 + draw(w, 1000));
+		break;
+	}
+	room_audit(w->r);
+}
+
+static void every_byte_comes_back(void **state)
+{
+	struct world *w = malloc(sizeof *w);
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= 30; seed++) {
+		struct room_sum s;
+
+		begin(w, seed);
+		for (int i = 0; i < 1500; i++)
+			step(w);
+		do_end_grants(w, 0);
+		while (w->n_extents > 0)
+			do_unlink(w, 0);
+		do_acknowledge(w);
+		do_empties(w);
+		room_audit(w->r);
+		s = room_sum(w->r, 0, TIER_COUNT, 0);
+		assert_true(s.free == s.capacity && s.capacity == 3 * 104 * (uint64_t)MIB);
+		room_free(w->r);
+	}
+	free(w);
+}
+
+static void full_is_refused_early_and_whole(void **state)
+{
+	struct room_part parts[ROOM_PARTS_MAX];
+	struct room_ask a;
+	struct world w;
+
+	(void)state;
+	begin(&w, 1);
+	a = ask(&w, 1, 1, UINT64_C(400) * MIB); /* more than all devices have */
+	assert_int_equal(room_grant(w.r, &a, parts), E_FULL);
+	a = ask(&w, 1, 1, 100 * MIB);
+	assert_true(room_grant(w.r, &a, parts) > 0);
+	room_server_up(w.r, 1, false);
+	room_server_up(w.r, 2, false);
+	room_server_up(w.r, 3, false);
+	a = ask(&w, 2, 2, 1);
+	assert_int_equal(room_grant(w.r, &a, parts), E_FULL);
+	room_free(w.r);
+}
+
+static void spills_to_the_next_tier(void **state)
+{
+	struct room_part parts[ROOM_PARTS_MAX];
+	bool dram = false, flash = false;
+	struct world w;
+	int n;
+
+	(void)state;
+	begin(&w, 1);
+	do {
+		struct room_ask a = ask(&w, 1, 1, 8 * MIB);
+
+		n = room_grant(w.r, &a, parts);
+		for (int i = 0; i < n; i++) {
+			assert_false(flash && parts[i].tier == TIER_DRAM); /* memory first */
+			dram |= parts[i].tier == TIER_DRAM;
+			flash |= parts[i].tier == TIER_FLASH;
+		}
+	} while (n > 0);
+	assert_true(dram && flash);
+	assert_true(room_sum(w.r, 0, TIER_DRAM, 0).free == 0);
+	room_audit(w.r);
+	room_free(w.r);
+}
+
+static void near_server_comes_first(void **state)
+{
+	struct room_part parts[ROOM_PARTS_MAX];
+	struct room_ask a;
+	struct world w;
+
+	(void)state;
+	begin(&w, 1);
+	a = ask(&w, 1, 1, MIB);
+	a.near = 3;
+	assert_int_equal(room_grant(w.r, &a, parts), 1);
+	assert_int_equal(parts[0].server, 3);
+	room_free(w.r);
+}
+
+static void restart_restores_the_same_sums(void **state)
+{
+	struct room_sum before, after;
+	struct room_part p[ROOM_PARTS_MAX];
+	struct room_ask a;
+	struct world w, v;
+
+	(void)state;
+	begin(&w, 3);
+	a = ask(&w, 7, 1, 3 * MIB);
+	assert_int_equal(room_grant(w.r, &a, p), 1);
+	assert_int_equal(room_commit(w.r, 7, p[0].egroup, p[0].extent_first, MIB + 1), 0);
+	assert_int_equal(room_commit(w.r, 7, p[0].egroup, p[0].extent_first + 1, MIB), 0);
+	room_unlink(w.r, p[0].egroup, MIB);
+	before = room_sum(w.r, 0, TIER_COUNT, 0);
+	begin(&v, 3);
+	assert_int_equal(room_restore_egroup(v.r, p[0].egroup, 1, p[0].server, p[0].device, p[0].tier,
+		p[0].egroup_bytes, 1), 0);
+	assert_int_equal(room_restore_grant(v.r, 7, p[0].egroup, p[0].extent_first, ~UINT64_C(3),
+		p[0].credit_bytes - 2 * MIB - 4096), 0);
+	assert_int_equal(room_restore_extent(v.r, p[0].egroup, MIB + 1), 0);
+	assert_int_equal(room_restore_drop(v.r, p[0].egroup, MIB), 0);
+	after = room_sum(v.r, 0, TIER_COUNT, 0);
+	assert_memory_equal(&before, &after, sizeof before);
+	assert_int_equal(room_commit(v.r, 7, p[0].egroup, p[0].extent_first, 1), E_DENIED);
+	assert_int_equal(room_commit(v.r, 7, p[0].egroup, p[0].extent_first + 2, 1), 0);
+	assert_int_equal(room_restore_extent(v.r, p[0].egroup, 100 * MIB), E_CORRUPT);
+	assert_int_equal(room_restore_extent(v.r, 999999, 1), E_CORRUPT);
+	room_audit(v.r);
+	room_free(v.r);
+	room_free(w.r);
+}
+
+static void map64_agrees_with_an_array(void **state)
+{
+	enum { KEYS = 200 };
+	struct prng p = prng_fork(5, 1);
+	int64_t model[KEYS];
+	struct map64 m;
+
+	(void)state;
+	map64_init(&m);
+	memset(model, -1, sizeof model);
+	for (int i = 0; i < 200000; i++) {
+		uint64_t k = prng_below(&p, KEYS), key = k * UINT64_C(0x100000001);
+		uint32_t v = (uint32_t)prng_below(&p, 1000), *at;
+
+		if (prng_odds(&p, 1, 2)) {
+			map64_put(&m, key, v);
+			model[k] = v;
+		} else {
+			assert_int_equal(map64_delete(&m, key), model[k] >= 0);
+			model[k] = -1;
+		}
+		k = prng_below(&p, KEYS);
+		at = map64_get(&m, k * UINT64_C(0x100000001));
+		assert_true((at == NULL) == (model[k] < 0));
+		assert_true(at == NULL || *at == model[k]);
+	}
+	map64_fini(&m);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(map64_agrees_with_an_array),
+		cmocka_unit_test(every_byte_comes_back),
+		cmocka_unit_test(full_is_refused_early_and_whole),
+		cmocka_unit_test(spills_to_the_next_tier),
+		cmocka_unit_test(near_server_comes_first),
+		cmocka_unit_test(restart_restores_the_same_sums),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
