@@ -195,7 +195,7 @@ static void full_is_refused_early_and_whole(void **state)
 {
 	struct room_part parts[ROOM_PARTS_MAX];
 	struct room_ask a;
-	struct world w;
+	static struct world w;
 
 	(void)state;
 	begin(&w, 1);
@@ -215,7 +215,7 @@ static void spills_to_the_next_tier(void **state)
 {
 	struct room_part parts[ROOM_PARTS_MAX];
 	bool dram = false, flash = false;
-	struct world w;
+	static struct world w;
 	int n;
 
 	(void)state;
@@ -240,7 +240,7 @@ static void near_server_comes_first(void **state)
 {
 	struct room_part parts[ROOM_PARTS_MAX];
 	struct room_ask a;
-	struct world w;
+	static struct world w;
 
 	(void)state;
 	begin(&w, 1);
@@ -256,7 +256,7 @@ static void restart_restores_the_same_sums(void **state)
 	struct room_sum before, after;
 	struct room_part p[ROOM_PARTS_MAX];
 	struct room_ask a;
-	struct world w, v;
+	static struct world w, v;
 
 	(void)state;
 	begin(&w, 3);
