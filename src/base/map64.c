@@ -11,7 +11,10 @@ static size_t home(const struct map64 *m, uint64_t key)
 	return (size_t)((key ^ (key >> 29)) * 0x9e3779b97f4a7c15u >> 20) & (m->cap - 1);
 }
 
-void map64_init(struct map64 *m) { *m = (struct map64){ 0 }; }
+void map64_init(struct map64 *m)
+{
+	*m = (struct map64){ 0 };
+}
 
 void map64_fini(struct map64 *m)
 {

@@ -77,7 +77,9 @@ uint32_t room_device_index(struct room *r, uint32_t server, uint8_t device, uint
 	if (r->n_devices == r->limits.devices_max)
 		return NONE;
 	room_server(r, server);
-	r->devices[r->n_devices] = (struct device){ .server = server, .number = device, .tier = tier };
+	r->devices[r->n_devices] = (struct device){
+		.server = server, .number = device, .tier = tier
+	};
 	map64_put(&r->device_at, key, r->n_devices);
 	return r->n_devices++;
 }
@@ -89,8 +91,8 @@ struct egroup *room_find(const struct room *r, uint64_t egroup)
 	return at != NULL ? &r->egroups[*at] : NULL;
 }
 
-struct egroup *room_egroup_new(struct room *r, uint64_t id, uint64_t domain, uint32_t device, uint64_t bytes,
-	uint64_t incarnation)
+struct egroup *room_egroup_new(struct room *r, uint64_t id, uint64_t domain, uint32_t device,
+	uint64_t bytes, uint64_t incarnation)
 {
 	uint32_t i = r->egroups_free, *head = map64_get(&r->domain_at, domain);
 
@@ -98,9 +100,16 @@ struct egroup *room_egroup_new(struct room *r, uint64_t id, uint64_t domain, uin
 	if (i == NONE)
 		return NULL;
 	r->egroups_free = r->egroups[i].next;
-	r->egroups[i] = (struct egroup){ .id = id, .domain = domain, .bytes = bytes, .device = device,
-		.incarnation = incarnation, .grants = NONE, .next = head != NULL ? *head : NONE, .live = true,
-		.listed = r->egroups[i].listed, .next_empty = r->egroups[i].next_empty };
+	r->egroups[i] = (struct egroup){ .id = id,
+		.domain = domain,
+		.bytes = bytes,
+		.device = device,
+		.incarnation = incarnation,
+		.grants = NONE,
+		.next = head != NULL ? *head : NONE,
+		.live = true,
+		.listed = r->egroups[i].listed,
+		.next_empty = r->egroups[i].next_empty };
 	map64_put(&r->domain_at, domain, i);
 	map64_put(&r->egroup_at, id, i);
 	if (!tier_appends(r->devices[device].tier))
@@ -137,12 +146,14 @@ void room_egroup_free(struct room *r, struct egroup *e)
 	leave_domain(r, e);
 	map64_delete(&r->egroup_at, e->id);
 	/* it may still stand in the list of empties, which then passes over it */
-	*e = (struct egroup){ .next = r->egroups_free, .listed = e->listed, .next_empty = e->next_empty };
+	*e = (struct egroup){
+		.next = r->egroups_free, .listed = e->listed, .next_empty = e->next_empty
+	};
 	r->egroups_free = (uint32_t)(e - r->egroups);
 }
 
-struct grant *room_grant_new(struct room *r, struct egroup *e, uint64_t session, uint64_t extent_first,
-	uint64_t credit)
+struct grant *room_grant_new(
+	struct room *r, struct egroup *e, uint64_t session, uint64_t extent_first, uint64_t credit)
 {
 	uint32_t i = r->grants_free;
 
@@ -150,8 +161,13 @@ struct grant *room_grant_new(struct room *r, struct egroup *e, uint64_t session,
 		return NULL;
 	check(map64_get(&r->grant_at, extent_first) == NULL); /* (I4) */
 	r->grants_free = r->grants[i].next;
-	r->grants[i] = (struct grant){ .extent_first = extent_first, .session = session, .credit = credit,
-		.uncommitted = UINT64_MAX, .egroup = (uint32_t)(e - r->egroups), .next = e->grants, .live = true };
+	r->grants[i] = (struct grant){ .extent_first = extent_first,
+		.session = session,
+		.credit = credit,
+		.uncommitted = UINT64_MAX,
+		.egroup = (uint32_t)(e - r->egroups),
+		.next = e->grants,
+		.live = true };
 	map64_put(&r->grant_at, extent_first, i);
 	e->grants = i;
 	e->granted += credit;
@@ -178,7 +194,8 @@ void room_grant_free(struct room *r, struct grant *g)
 /* ---- empty egroups ---- */
 static bool is_empty(const struct egroup *e)
 {
-	return e->live && !e->told && e->grants == NONE && e->used_room + e->granted + e->orphaned == 0;
+	return e->live && !e->told && e->grants == NONE &&
+	       e->used_room + e->granted + e->orphaned == 0;
 }
 
 void room_look_empty(struct room *r, struct egroup *e)
@@ -206,8 +223,8 @@ uint64_t room_empty_egroup(struct room *r)
 }
 
 /* ---- devices ---- */
-int room_device(struct room *r, uint32_t server, uint8_t device, uint8_t tier, uint64_t capacity_bytes,
-	uint64_t egroup_bytes)
+int room_device(struct room *r, uint32_t server, uint8_t device, uint8_t tier,
+	uint64_t capacity_bytes, uint64_t egroup_bytes)
 {
 	uint64_t key = (uint64_t)server << 8 | device;
 	uint32_t i;
@@ -247,8 +264,8 @@ void room_server_reborn(struct room *r, uint32_t server, uint64_t incarnation)
 		struct egroup *e = &r->egroups[i];
 		struct device *d = device_of(r, e);
 
-		if (e->live && d->server == server && d->tier == TIER_DRAM && !e->lost
-			&& e->incarnation != incarnation)
+		if (e->live && d->server == server && d->tier == TIER_DRAM && !e->lost &&
+			e->incarnation != incarnation)
 			lose(r, e);
 	}
 }
@@ -261,7 +278,8 @@ uint64_t room_of(uint8_t tier, uint64_t len)
 	return tier_appends(tier) ? blocks + ROOM_HEADER_BYTES : blocks;
 }
 
-static struct grant *covering(const struct room *r, const struct egroup *e, uint64_t session, uint64_t extent)
+static struct grant *covering(
+	const struct room *r, const struct egroup *e, uint64_t session, uint64_t extent)
 {
 	for (uint32_t i = e->grants; i != NONE; i = r->grants[i].next) {
 		struct grant *g = &r->grants[i];
@@ -298,7 +316,8 @@ void room_uncommit(struct room *r, uint64_t session, uint64_t egroup, uint64_t e
 {
 	struct egroup *e = room_find(r, egroup);
 	struct grant *g = covering(r, e, session, extent);
-	uint64_t room = room_of(device_of(r, e)->tier, len), bit = UINT64_C(1) << (extent - g->extent_first);
+	uint64_t room = room_of(device_of(r, e)->tier, len), bit = UINT64_C(1)
+								   << (extent - g->extent_first);
 
 	check(!(g->uncommitted & bit));
 	check(e->used_room >= room);
@@ -367,7 +386,8 @@ void room_egroup_gone(struct room *r, uint64_t egroup)
 		room_egroup_free(r, e);
 }
 
-void room_domain_close(struct room *r, uint64_t domain, void (*each)(void *arg, uint64_t egroup), void *arg)
+void room_domain_close(
+	struct room *r, uint64_t domain, void (*each)(void *arg, uint64_t egroup), void *arg)
 {
 	uint32_t *head = map64_get(&r->domain_at, domain);
 

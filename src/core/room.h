@@ -5,14 +5,14 @@
  * carries out the drops; after a restart it feeds the rows back (room_restore_*).
  *
  * Invariants, for each device at every moment (room_audit checks them):
- *   (I1) capacity = used + granted + orphaned + reserved + free, none negative, unless a server came
- *        back smaller than it was: then free is zero.
- *   (I2) Room becomes free only by room_dropped(), room_egroup_gone() or a new incarnation.
- *   (I4) An extent id is granted once, and committed at most once.
+ *   (I1) capacity = used + granted + orphaned + reserved + free, none negative, unless a server
+ * came back smaller than it was: then free is zero. (I2) Room becomes free only by room_dropped(),
+ * room_egroup_gone() or a new incarnation. (I4) An extent id is granted once, and committed at most
+ * once.
  *
  * An egroup in memory is an arena: the whole of it is taken from the device for one domain, and
- * dropped extents leave room in it.  On flash and disk it is a file that only grows: what was granted
- * once is not granted again, and dropped extents give their room back to the device. */
+ * dropped extents leave room in it.  On flash and disk it is a file that only grows: what was
+ * granted once is not granted again, and dropped extents give their room back to the device. */
 #ifndef CORE_ROOM_H
 #define CORE_ROOM_H
 #include "base/err.h"
@@ -21,10 +21,10 @@
 #include <stdint.h>
 
 enum {
-	ROOM_EXTENTS_PER_GRANT = 64,   /* ids in one grant: one word of bits */
-	ROOM_PARTS_MAX = 16,           /* parts of one answer */
+	ROOM_EXTENTS_PER_GRANT = 64, /* ids in one grant: one word of bits */
+	ROOM_PARTS_MAX = 16,         /* parts of one answer */
 	ROOM_IDS_PER_PART = ROOM_EXTENTS_PER_GRANT + 1,
-	ROOM_HEADER_BYTES = 4096,      /* before each extent on flash and disk (store/README.md) */
+	ROOM_HEADER_BYTES = 4096, /* before each extent on flash and disk (store/README.md) */
 };
 
 struct room_limits {
@@ -38,42 +38,47 @@ struct room *room_new(const struct room_limits *l); /* NULL: the defaults; dies 
 void room_free(struct room *r);
 
 /* ---- devices ---- */
-/* Adds a device or changes its capacity; egroup_bytes is the size of the egroups made on it from now
- * on.  E_TOOBIG: more than devices_max; E_INVALID: another tier than before, or no such tier. */
-int room_device(struct room *r, uint32_t server, uint8_t device, uint8_t tier, uint64_t capacity_bytes,
-	uint64_t egroup_bytes);
+/* Adds a device or changes its capacity; egroup_bytes is the size of the egroups made on it from
+ * now on.  E_TOOBIG: more than devices_max; E_INVALID: another tier than before, or no such tier.
+ */
+int room_device(struct room *r, uint32_t server, uint8_t device, uint8_t tier,
+	uint64_t capacity_bytes, uint64_t egroup_bytes);
 void room_server_up(struct room *r, uint32_t server, bool up); /* only up ones are granted on */
 /* A new incarnation: everything in memory on that server is gone, with its grants. */
 void room_server_reborn(struct room *r, uint32_t server, uint64_t incarnation);
 
 /* ---- grants ---- */
 struct room_ask {
-	uint64_t session;      /* a number of the caller's for who asks */
-	uint64_t domain;       /* job, or a domain of persistent data */
+	uint64_t session;                   /* a number of the caller's for who asks */
+	uint64_t domain;                    /* job, or a domain of persistent data */
 	uint8_t tiers[TIER_COUNT], n_tiers; /* in order of preference */
-	uint64_t bytes;        /* of the whole file, as far as it is known; 0: unknown */
-	uint32_t near;         /* server on the asker's host, preferred; 0: none */
-	uint64_t ids;          /* first of ROOM_PARTS_MAX * ROOM_IDS_PER_PART fresh ids */
+	uint64_t bytes; /* of the whole file, as far as it is known; 0: unknown */
+	uint32_t near;  /* server on the asker's host, preferred; 0: none */
+	uint64_t ids;   /* first of ROOM_PARTS_MAX * ROOM_IDS_PER_PART fresh ids */
 };
 struct room_part {
 	uint64_t egroup, credit_bytes, extent_first, extent_bytes_max;
 	uint64_t egroup_bytes, incarnation;
 	uint32_t extent_count, server;
 	uint8_t tier, device;
-	bool fresh;            /* the egroup is new: write its row */
+	bool fresh; /* the egroup is new: write its row */
 };
-/* The number of parts: for all bytes, or as many as ROOM_PARTS_MAX parts hold.  E_FULL, and nothing is
- * taken, when the tiers together do not have room for all bytes. */
-int room_grant(struct room *r, const struct room_ask *ask, struct room_part ret_parts[ROOM_PARTS_MAX]);
+/* The number of parts: for all bytes, or as many as ROOM_PARTS_MAX parts hold.  E_FULL, and nothing
+ * is taken, when the tiers together do not have room for all bytes. */
+int room_grant(
+	struct room *r, const struct room_ask *ask, struct room_part ret_parts[ROOM_PARTS_MAX]);
 
 /* Moves an extent from granted to used. E_DENIED: no grant of this session covers it, or it was
  * committed before; E_TOOBIG: more than its credit. */
 int room_commit(struct room *r, uint64_t session, uint64_t egroup, uint64_t extent, uint64_t len);
-void room_uncommit(struct room *r, uint64_t session, uint64_t egroup, uint64_t extent, uint64_t len);
+void room_uncommit(
+	struct room *r, uint64_t session, uint64_t egroup, uint64_t extent, uint64_t len);
 
 /* Ends a grant: its ids that no commit named, lowest first; their credit is orphaned until
  * room_dropped(). */
-struct room_rest { uint64_t egroup, extent_first, credit_bytes, uncommitted; /* one bit for each id */ };
+struct room_rest {
+	uint64_t egroup, extent_first, credit_bytes, uncommitted; /* one bit for each id */
+};
 bool room_grant_end(struct room *r, uint64_t extent_first, struct room_rest *ret_rest);
 /* The next grant of a session (or of any session: 0); 0 when there is none.  For walking: after. */
 uint64_t room_next_grant(const struct room *r, uint64_t session, uint64_t after);
@@ -84,32 +89,37 @@ void room_unlink(struct room *r, uint64_t egroup, uint64_t len);
 /* The server has dropped bytes of room (room_of() of an extent, or the credit of a rest). */
 void room_dropped(struct room *r, uint64_t egroup, uint64_t room_bytes);
 uint64_t room_of(uint8_t tier, uint64_t len); /* bytes of a device that an extent of len takes */
-/* An egroup with nothing in it and no grant on it, 0 when there is none: to be dropped on its server.
- * It is not granted on any more. */
+/* An egroup with nothing in it and no grant on it, 0 when there is none: to be dropped on its
+ * server. It is not granted on any more. */
 uint64_t room_empty_egroup(struct room *r);
 /* Its server has dropped the whole egroup (all in it is given back, granted or not). */
 void room_egroup_gone(struct room *r, uint64_t egroup);
 /* Stops grants on the egroups of a domain and calls each for every one of them. */
-void room_domain_close(struct room *r, uint64_t domain, void (*each)(void *arg, uint64_t egroup), void *arg);
+void room_domain_close(
+	struct room *r, uint64_t domain, void (*each)(void *arg, uint64_t egroup), void *arg);
 
 /* ---- looking ---- */
 struct room_egroup_info {
 	uint64_t domain, bytes, incarnation, used_bytes, granted_bytes, orphaned_bytes;
 	uint32_t server;
 	uint8_t tier, device;
-	bool lost;             /* in memory of an incarnation that is gone */
+	bool lost; /* in memory of an incarnation that is gone */
 };
 bool room_egroup(const struct room *r, uint64_t egroup, struct room_egroup_info *ret_info);
-struct room_sum { uint64_t capacity, used, granted, orphaned, reserved, free; }; /* bytes */
-/* server 0: all; tier TIER_COUNT: all; domain 0: all (for one domain capacity and free are zero). */
+struct room_sum {
+	uint64_t capacity, used, granted, orphaned, reserved, free;
+}; /* bytes */
+/* server 0: all; tier TIER_COUNT: all; domain 0: all (for one domain capacity and free are zero).
+ */
 struct room_sum room_sum(const struct room *r, uint32_t server, uint8_t tier, uint64_t domain);
 void room_audit(const struct room *r); /* stops the process when an invariant does not hold */
 
 /* ---- after a restart ---- */
-int room_restore_egroup(struct room *r, uint64_t egroup, uint64_t domain, uint32_t server, uint8_t device,
-	uint8_t tier, uint64_t bytes, uint64_t incarnation);
+int room_restore_egroup(struct room *r, uint64_t egroup, uint64_t domain, uint32_t server,
+	uint8_t device, uint8_t tier, uint64_t bytes, uint64_t incarnation);
 int room_restore_grant(struct room *r, uint64_t session, uint64_t egroup, uint64_t extent_first,
 	uint64_t uncommitted, uint64_t credit_bytes);
-int room_restore_extent(struct room *r, uint64_t egroup, uint64_t len);       /* named by a file */
-int room_restore_drop(struct room *r, uint64_t egroup, uint64_t room_bytes);  /* not acknowledged yet */
+int room_restore_extent(struct room *r, uint64_t egroup, uint64_t len); /* named by a file */
+int room_restore_drop(
+	struct room *r, uint64_t egroup, uint64_t room_bytes); /* not acknowledged yet */
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Choosing where a grant is.
  *
- * Tier by tier in the order asked for; within a tier first egroups that the domain has already, then
- * new ones on the device with the most free room (equal weights fill devices evenly), the asker's own
- * host before others. */
+ * Tier by tier in the order asked for; within a tier first egroups that the domain has already,
+ * then new ones on the device with the most free room (equal weights fill devices evenly), the
+ * asker's own host before others. */
 #include "base/check.h"
 #include "core/room_own.h"
 
@@ -17,11 +17,15 @@ struct choosing {
 	uint32_t n;
 };
 
-static uint64_t smaller(uint64_t a, uint64_t b) { return a < b ? a : b; }
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
 
 static uint64_t extent_max(const struct room *r, const struct device *d)
 {
-	uint64_t max = d->tier == TIER_DRAM ? r->limits.extent_dram_bytes : r->limits.extent_file_bytes;
+	uint64_t max = d->tier == TIER_DRAM ? r->limits.extent_dram_bytes
+					    : r->limits.extent_file_bytes;
 
 	return smaller(max, d->egroup_bytes);
 }
@@ -52,7 +56,8 @@ static bool device_up(const struct room *r, const struct device *d)
 /* Bytes of file that fit into `room` of a device, at most want and at most one grant's extents. */
 static uint64_t fits(const struct room *r, const struct device *d, uint64_t room, uint64_t want)
 {
-	uint64_t max = extent_max(r, d), whole = room / room_of(d->tier, max), rest = room % room_of(d->tier, max);
+	uint64_t max = extent_max(r, d), whole = room / room_of(d->tier, max),
+		 rest = room % room_of(d->tier, max);
 	uint64_t header = tier_appends(d->tier) ? ROOM_HEADER_BYTES : 0;
 	uint64_t len = whole * max + (rest > header ? (rest - header) / 4096 * 4096 : 0);
 
@@ -71,21 +76,32 @@ static bool take(struct choosing *c, struct egroup *e, bool fresh)
 		return false;
 	if (room_grant_new(c->r, e, c->ask->session, first, credit) == NULL)
 		return false;
-	c->parts[c->n++] = (struct room_part){ .egroup = e->id, .credit_bytes = credit, .extent_first = first,
-		.extent_bytes_max = extent_max(c->r, d), .egroup_bytes = e->bytes,
-		.incarnation = e->incarnation, .extent_count = ROOM_EXTENTS_PER_GRANT, .server = d->server,
-		.tier = d->tier, .device = d->number, .fresh = fresh };
+	c->parts[c->n++] = (struct room_part){ .egroup = e->id,
+		.credit_bytes = credit,
+		.extent_first = first,
+		.extent_bytes_max = extent_max(c->r, d),
+		.egroup_bytes = e->bytes,
+		.incarnation = e->incarnation,
+		.extent_count = ROOM_EXTENTS_PER_GRANT,
+		.server = d->server,
+		.tier = d->tier,
+		.device = d->number,
+		.fresh = fresh };
 	c->need -= len;
 	return true;
 }
 
-static bool wanted(const struct choosing *c) { return c->need > 0 && c->n < ROOM_PARTS_MAX; }
+static bool wanted(const struct choosing *c)
+{
+	return c->need > 0 && c->n < ROOM_PARTS_MAX;
+}
 
 static void take_from_own(struct choosing *c, uint8_t tier)
 {
 	uint32_t *head = map64_get(&c->r->domain_at, c->ask->domain);
 
-	for (uint32_t i = head != NULL ? *head : NONE; wanted(c) && i != NONE; i = c->r->egroups[i].next) {
+	for (uint32_t i = head != NULL ? *head : NONE; wanted(c) && i != NONE;
+		i = c->r->egroups[i].next) {
 		struct egroup *e = &c->r->egroups[i];
 		struct device *d = device_of(c->r, e);
 
@@ -105,13 +121,14 @@ static uint32_t best_device(const struct choosing *c, uint8_t tier)
 	uint32_t best = NONE;
 
 	for (uint32_t i = 0; i < c->r->n_devices; i++) {
-		const struct device *d = &c->r->devices[i], *b = best != NONE ? &c->r->devices[best] : NULL;
+		const struct device *d = &c->r->devices[i],
+				    *b = best != NONE ? &c->r->devices[best] : NULL;
 
 		if (d->tier != tier || d->egroup_bytes == 0 || !has_room(d) || !device_up(c->r, d))
 			continue;
-		if (b == NULL || (d->server == c->ask->near) > (b->server == c->ask->near)
-			|| ((d->server == c->ask->near) == (b->server == c->ask->near)
-				&& device_free(d) > device_free(b)))
+		if (b == NULL || (d->server == c->ask->near) > (b->server == c->ask->near) ||
+			((d->server == c->ask->near) == (b->server == c->ask->near) &&
+				device_free(d) > device_free(b)))
 			best = i;
 	}
 	return best;
@@ -125,8 +142,9 @@ static void take_fresh(struct choosing *c, uint8_t tier)
 
 		if (i == NONE)
 			return;
-		e = room_egroup_new(c->r, c->ask->ids + (uint64_t)c->n * ROOM_IDS_PER_PART, c->ask->domain, i,
-			c->r->devices[i].egroup_bytes, room_server(c->r, c->r->devices[i].server)->incarnation);
+		e = room_egroup_new(c->r, c->ask->ids + (uint64_t)c->n * ROOM_IDS_PER_PART,
+			c->ask->domain, i, c->r->devices[i].egroup_bytes,
+			room_server(c->r, c->r->devices[i].server)->incarnation);
 		if (e == NULL)
 			return;
 		if (!take(c, e, true)) {
@@ -154,7 +172,8 @@ static void give_back(struct choosing *c)
 	}
 }
 
-/* Bytes that the tiers of the ask could still take, roughly: for refusing at once what cannot fit. */
+/* Bytes that the tiers of the ask could still take, roughly: for refusing at once what cannot fit.
+ */
 static uint64_t free_for(const struct choosing *c)
 {
 	uint32_t *head = map64_get(&c->r->domain_at, c->ask->domain);
@@ -164,23 +183,28 @@ static uint64_t free_for(const struct choosing *c)
 		for (uint32_t i = 0; i < c->r->n_devices; i++) {
 			const struct device *d = &c->r->devices[i];
 
-			if (d->tier == c->ask->tiers[t] && d->egroup_bytes > 0 && device_up(c->r, d))
+			if (d->tier == c->ask->tiers[t] && d->egroup_bytes > 0 &&
+				device_up(c->r, d))
 				sum += device_free(d);
 		}
-		for (uint32_t i = head != NULL ? *head : NONE; i != NONE; i = c->r->egroups[i].next) {
+		for (uint32_t i = head != NULL ? *head : NONE; i != NONE;
+			i = c->r->egroups[i].next) {
 			const struct egroup *e = &c->r->egroups[i];
 
-			if (!e->closed && device_of(c->r, e)->tier == c->ask->tiers[t]
-				&& !tier_appends(c->ask->tiers[t]))
+			if (!e->closed && device_of(c->r, e)->tier == c->ask->tiers[t] &&
+				!tier_appends(c->ask->tiers[t]))
 				sum += space(c->r, e);
 		}
 	}
 	return sum;
 }
 
-int room_grant(struct room *r, const struct room_ask *ask, struct room_part ret_parts[ROOM_PARTS_MAX])
+int room_grant(
+	struct room *r, const struct room_ask *ask, struct room_part ret_parts[ROOM_PARTS_MAX])
 {
-	struct choosing c = { .r = r, .ask = ask, .parts = ret_parts,
+	struct choosing c = { .r = r,
+		.ask = ask,
+		.parts = ret_parts,
 		.need = ask->bytes > 0 ? ask->bytes : UNKNOWN_BYTES };
 
 	check(ask->n_tiers <= TIER_COUNT);

@@ -9,10 +9,16 @@ bool room_egroup(const struct room *r, uint64_t egroup, struct room_egroup_info 
 
 	if (e == NULL)
 		return false;
-	*ret_info = (struct room_egroup_info){ .domain = e->domain, .bytes = e->bytes,
-		.incarnation = e->incarnation, .used_bytes = e->used, .granted_bytes = e->granted,
-		.orphaned_bytes = e->orphaned, .server = device_of(r, e)->server,
-		.tier = device_of(r, e)->tier, .device = device_of(r, e)->number, .lost = e->lost };
+	*ret_info = (struct room_egroup_info){ .domain = e->domain,
+		.bytes = e->bytes,
+		.incarnation = e->incarnation,
+		.used_bytes = e->used,
+		.granted_bytes = e->granted,
+		.orphaned_bytes = e->orphaned,
+		.server = device_of(r, e)->server,
+		.tier = device_of(r, e)->tier,
+		.device = device_of(r, e)->number,
+		.lost = e->lost };
 	return true;
 }
 
@@ -23,8 +29,8 @@ uint64_t room_next_grant(const struct room *r, uint64_t session, uint64_t after)
 	for (uint32_t i = 0; i < r->limits.grants_max; i++) {
 		const struct grant *g = &r->grants[i];
 
-		if (g->live && (session == 0 || g->session == session) && g->extent_first > after
-			&& (next == 0 || g->extent_first < next))
+		if (g->live && (session == 0 || g->session == session) && g->extent_first > after &&
+			(next == 0 || g->extent_first < next))
 			next = g->extent_first;
 	}
 	return next;
@@ -35,7 +41,8 @@ static bool counts(const struct device *d, uint32_t server, uint8_t tier)
 	return (server == 0 || d->server == server) && (tier == TIER_COUNT || d->tier == tier);
 }
 
-/* What an egroup takes of its device beyond its files, grants and orphans: slack, headers, rounding. */
+/* What an egroup takes of its device beyond its files, grants and orphans: slack, headers,
+ * rounding. */
 static uint64_t reserved(const struct egroup *e, const struct device *d)
 {
 	uint64_t room = tier_appends(d->tier) ? e->used_room + e->granted + e->orphaned : e->bytes;
@@ -57,8 +64,8 @@ struct room_sum room_sum(const struct room *r, uint32_t server, uint8_t tier, ui
 	for (uint32_t i = 0; i < r->limits.egroups_max; i++) {
 		const struct egroup *e = &r->egroups[i];
 
-		if (!e->live || e->lost || !counts(device_of(r, e), server, tier)
-			|| (domain != 0 && e->domain != domain))
+		if (!e->live || e->lost || !counts(device_of(r, e), server, tier) ||
+			(domain != 0 && e->domain != domain))
 			continue;
 		s.used += e->used;
 		s.granted += e->granted;
@@ -115,8 +122,8 @@ void room_audit(const struct room *r)
 }
 
 /* ---- after a restart ---- */
-int room_restore_egroup(struct room *r, uint64_t egroup, uint64_t domain, uint32_t server, uint8_t device,
-	uint8_t tier, uint64_t bytes, uint64_t incarnation)
+int room_restore_egroup(struct room *r, uint64_t egroup, uint64_t domain, uint32_t server,
+	uint8_t device, uint8_t tier, uint64_t bytes, uint64_t incarnation)
 {
 	uint32_t i;
 	struct egroup *e;
@@ -128,7 +135,8 @@ int room_restore_egroup(struct room *r, uint64_t egroup, uint64_t domain, uint32
 	e = room_egroup_new(r, egroup, domain, i, bytes, incarnation);
 	if (e == NULL)
 		return E_TOOBIG;
-	e->closed = tier_appends(tier); /* how far the file has grown is not known here: grow another */
+	e->closed = tier_appends(
+		tier); /* how far the file has grown is not known here: grow another */
 	room_look_empty(r, e);
 	return 0;
 }
@@ -152,8 +160,8 @@ int room_restore_grant(struct room *r, uint64_t session, uint64_t egroup, uint64
 
 	if (e == NULL || map64_get(&r->grant_at, extent_first) != NULL)
 		return E_CORRUPT;
-	if (!tier_appends(device_of(r, e)->tier)
-		&& e->used_room + e->granted + e->orphaned + credit_bytes > e->bytes)
+	if (!tier_appends(device_of(r, e)->tier) &&
+		e->used_room + e->granted + e->orphaned + credit_bytes > e->bytes)
 		return E_CORRUPT;
 	g = room_grant_new(r, e, session, extent_first, credit_bytes);
 	if (g == NULL)

@@ -7,10 +7,13 @@
 
 enum { NONE = UINT32_MAX };
 
-struct server { uint64_t incarnation; bool up; };
+struct server {
+	uint64_t incarnation;
+	bool up;
+};
 
-/* taken: bytes of the device that are not free.  In memory whole arenas; on flash and disk the room of
- * extents, granted, used or orphaned. */
+/* taken: bytes of the device that are not free.  In memory whole arenas; on flash and disk the room
+ * of extents, granted, used or orphaned. */
 struct device {
 	uint64_t capacity, egroup_bytes, taken;
 	uint32_t server; /* id */
@@ -22,14 +25,14 @@ struct egroup {
 	uint64_t used;      /* bytes of files */
 	uint64_t used_room; /* what they take, with headers and rounding */
 	uint64_t granted, orphaned;
-	uint64_t appended;  /* flash, disk: granted since the beginning */
-	uint32_t device;    /* index */
-	uint32_t grants;    /* first of its list of grants */
-	uint32_t next;      /* in its domain's list; in the free list */
+	uint64_t appended; /* flash, disk: granted since the beginning */
+	uint32_t device;   /* index */
+	uint32_t grants;   /* first of its list of grants */
+	uint32_t next;     /* in its domain's list; in the free list */
 	uint32_t next_empty;
 	bool live, closed, lost;
-	bool listed;        /* in the list of egroups that became empty */
-	bool told;          /* room_empty_egroup() has returned it */
+	bool listed; /* in the list of egroups that became empty */
+	bool told;   /* room_empty_egroup() has returned it */
 };
 
 struct grant {
@@ -40,27 +43,32 @@ struct grant {
 
 struct room {
 	struct room_limits limits;
-	struct server *servers;  /* by index; server_at: id -> index */
+	struct server *servers; /* by index; server_at: id -> index */
 	struct device *devices;
 	struct egroup *egroups;
 	struct grant *grants;
 	uint32_t n_servers, n_devices, egroups_free, grants_free;
-	uint32_t empties;        /* first of the list; entries may have been refilled since */
+	uint32_t empties; /* first of the list; entries may have been refilled since */
 	struct map64 server_at, device_at, egroup_at, grant_at, domain_at;
 };
 
-struct server *room_server(struct room *r, uint32_t server); /* made when new */
+struct server *room_server(struct room *r, uint32_t server);     /* made when new */
 struct egroup *room_find(const struct room *r, uint64_t egroup); /* NULL: unknown */
-struct egroup *room_egroup_new(struct room *r, uint64_t id, uint64_t domain, uint32_t device, uint64_t bytes,
-	uint64_t incarnation); /* NULL: the table is full */
+struct egroup *room_egroup_new(struct room *r, uint64_t id, uint64_t domain, uint32_t device,
+	uint64_t bytes, uint64_t incarnation); /* NULL: the table is full */
 void room_egroup_free(struct room *r, struct egroup *e);
-struct grant *room_grant_new(struct room *r, struct egroup *e, uint64_t session, uint64_t extent_first,
-	uint64_t credit); /* NULL: the table is full; the credit is taken */
-void room_grant_free(struct room *r, struct grant *g); /* the credit is the caller's to account for */
+struct grant *room_grant_new(struct room *r, struct egroup *e, uint64_t session,
+	uint64_t extent_first, uint64_t credit); /* NULL: the table is full; the credit is taken */
+void room_grant_free(
+	struct room *r, struct grant *g); /* the credit is the caller's to account for */
 void room_look_empty(struct room *r, struct egroup *e); /* after whatever may have emptied it */
-uint32_t room_device_index(struct room *r, uint32_t server, uint8_t device, uint8_t tier); /* or NONE */
+uint32_t room_device_index(
+	struct room *r, uint32_t server, uint8_t device, uint8_t tier); /* or NONE */
 
-static inline bool tier_appends(uint8_t tier) { return tier != TIER_DRAM; }
+static inline bool tier_appends(uint8_t tier)
+{
+	return tier != TIER_DRAM;
+}
 static inline struct device *device_of(const struct room *r, const struct egroup *e)
 {
 	return &r->devices[e->device];

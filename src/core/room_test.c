@@ -13,8 +13,12 @@
 
 enum { MIB = 1 << 20, EXTENTS = 4096, DROPS = 8192, SESSIONS = 5, DOMAINS = 3 };
 
-struct extent { uint64_t egroup, id, len, session; };
-struct drop { uint64_t egroup, room; };
+struct extent {
+	uint64_t egroup, id, len, session;
+};
+struct drop {
+	uint64_t egroup, room;
+};
 struct world {
 	struct room *r;
 	struct prng p;
@@ -24,10 +28,16 @@ struct world {
 	size_t n_extents, n_drops;
 };
 
-static const struct room_limits small = { .egroups_max = 256, .grants_max = 256, .devices_max = 16,
-	.extent_dram_bytes = 2 * MIB, .extent_file_bytes = MIB };
+static const struct room_limits small = { .egroups_max = 256,
+	.grants_max = 256,
+	.devices_max = 16,
+	.extent_dram_bytes = 2 * MIB,
+	.extent_file_bytes = MIB };
 
-static uint64_t draw(struct world *w, uint64_t n) { return prng_below(&w->p, n); }
+static uint64_t draw(struct world *w, uint64_t n)
+{
+	return prng_below(&w->p, n);
+}
 
 static void begin(struct world *w, uint64_t seed)
 {
@@ -45,8 +55,12 @@ static void begin(struct world *w, uint64_t seed)
 
 static struct room_ask ask(struct world *w, uint64_t session, uint64_t domain, uint64_t bytes)
 {
-	struct room_ask a = { .session = session, .domain = domain, .tiers = { TIER_DRAM, TIER_FLASH },
-		.n_tiers = 2, .bytes = bytes, .ids = w->next_id };
+	struct room_ask a = { .session = session,
+		.domain = domain,
+		.tiers = { TIER_DRAM, TIER_FLASH },
+		.n_tiers = 2,
+		.bytes = bytes,
+		.ids = w->next_id };
 
 	w->next_id += ROOM_PARTS_MAX * ROOM_IDS_PER_PART;
 	return a;
@@ -62,7 +76,8 @@ static void drop(struct world *w, uint64_t egroup, uint64_t room)
 static void do_grant(struct world *w)
 {
 	struct room_part parts[ROOM_PARTS_MAX];
-	uint64_t session = 1 + draw(w, SESSIONS), domain = 1 + draw(w, DOMAINS), want = draw(w, 12 * MIB);
+	uint64_t session = 1 + draw(w, SESSIONS), domain = 1 + draw(w, DOMAINS),
+		 want = draw(w, 12 * MIB);
 	struct room_ask a = ask(w, session, domain, want);
 	struct room_sum before = room_sum(w->r, 0, TIER_COUNT, 0), after;
 	uint64_t credit = 0;
@@ -93,7 +108,8 @@ static void do_commit(struct world *w)
 	if (g == 0 || w->n_extents == EXTENTS)
 		return;
 	id = g + draw(w, ROOM_EXTENTS_PER_GRANT);
-	for (uint64_t e = 1000; e < w->next_id && egroup == 0; e += ROOM_IDS_PER_PART) /* who has it? */
+	for (uint64_t e = 1000; e < w->next_id && egroup == 0;
+		e += ROOM_IDS_PER_PART) /* who has it? */
 		if (room_egroup(w->r, e, &info) && room_commit(w->r, session, e, id, len) == 0)
 			egroup = e;
 	if (egroup == 0)
@@ -153,12 +169,31 @@ static void do_empties(struct world *w)
 static void step(struct world *w)
 {
 	switch (draw(w, 12)) {
-	case 0: case 1: case 2: do_grant(w); break;
-	case 3: case 4: case 5: case 6: do_commit(w); break;
-	case 7: if (w->n_extents > 0) do_unlink(w, (size_t)draw(w, w->n_extents)); break;
-	case 8: if (draw(w, 4) == 0) do_end_grants(w, 1 + draw(w, SESSIONS)); break;
-	case 9: do_acknowledge(w); break;
-	case 10: do_empties(w); break;
+	case 0:
+	case 1:
+	case 2:
+		do_grant(w);
+		break;
+	case 3:
+	case 4:
+	case 5:
+	case 6:
+		do_commit(w);
+		break;
+	case 7:
+		if (w->n_extents > 0)
+			do_unlink(w, (size_t)draw(w, w->n_extents));
+		break;
+	case 8:
+		if (draw(w, 4) == 0)
+			do_end_grants(w, 1 + draw(w, SESSIONS));
+		break;
+	case 9:
+		do_acknowledge(w);
+		break;
+	case 10:
+		do_empties(w);
+		break;
 	case 11:
 		if (draw(w, 20) == 0)
 			room_server_reborn(w->r, 1 + (uint32_t)draw(w, 3), 1 + draw(w, 1000));
@@ -267,10 +302,12 @@ static void restart_restores_the_same_sums(void **state)
 	room_unlink(w.r, p[0].egroup, MIB);
 	before = room_sum(w.r, 0, TIER_COUNT, 0);
 	begin(&v, 3);
-	assert_int_equal(room_restore_egroup(v.r, p[0].egroup, 1, p[0].server, p[0].device, p[0].tier,
-		p[0].egroup_bytes, 1), 0);
+	assert_int_equal(room_restore_egroup(v.r, p[0].egroup, 1, p[0].server, p[0].device,
+				 p[0].tier, p[0].egroup_bytes, 1),
+		0);
 	assert_int_equal(room_restore_grant(v.r, 7, p[0].egroup, p[0].extent_first, ~UINT64_C(3),
-		p[0].credit_bytes - 2 * MIB - 4096), 0);
+				 p[0].credit_bytes - 2 * MIB - 4096),
+		0);
 	assert_int_equal(room_restore_extent(v.r, p[0].egroup, MIB + 1), 0);
 	assert_int_equal(room_restore_drop(v.r, p[0].egroup, MIB), 0);
 	after = room_sum(v.r, 0, TIER_COUNT, 0);

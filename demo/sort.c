@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cli/demo/sort.h"
+#include "demo/sort.h"
 #include "base/check.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -11,8 +11,8 @@
 
 enum { KEY_MAX = 64, WAIT_MS = 600000 };
 
-bool sort_plan_make(struct sort_plan *ret_plan, const char *input, const char *output, uint64_t n_records,
-	uint32_t n_workers)
+bool sort_plan_make(struct sort_plan *ret_plan, const char *input, const char *output,
+	uint64_t n_records, uint32_t n_workers)
 {
 	uint64_t n = (n_records * RECORD_BYTES + SORT_SPLIT_BYTES - 1) / SORT_SPLIT_BYTES;
 
@@ -22,8 +22,11 @@ bool sort_plan_make(struct sort_plan *ret_plan, const char *input, const char *o
 		return false;
 	if (n < SORT_TASKS_MIN)
 		n = SORT_TASKS_MIN;
-	*ret_plan = (struct sort_plan){ .input = input, .output = output, .n_records = n_records,
-		.n_maps = (uint32_t)n, .n_parts = n < RECORD_PARTS_MAX ? (uint32_t)n : RECORD_PARTS_MAX,
+	*ret_plan = (struct sort_plan){ .input = input,
+		.output = output,
+		.n_records = n_records,
+		.n_maps = (uint32_t)n,
+		.n_parts = n < RECORD_PARTS_MAX ? (uint32_t)n : RECORD_PARTS_MAX,
 		.n_workers = n_workers };
 	return true;
 }
@@ -44,10 +47,11 @@ struct worker {
 	size_t cap;                 /* records each of them holds */
 	struct sort_count count;
 	size_t first[RECORD_PARTS_MAX + 1], at[RECORD_PARTS_MAX]; /* of each part in scratch */
-	size_t n_from[SORT_MAPS_MAX];                             /* records each map has for a part */
+	size_t n_from[SORT_MAPS_MAX]; /* records each map has for a part */
 };
 
-static int fail(struct worker *k, int rc, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static int fail(struct worker *k, int rc, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 
 static int fail(struct worker *k, int rc, const char *fmt, ...)
 {
@@ -109,7 +113,8 @@ static void partition(struct worker *k, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		const uint8_t *r = k->records + i * RECORD_BYTES;
 
-		memcpy(k->scratch + k->at[record_part(&k->ranges, r)]++ * RECORD_BYTES, r, RECORD_BYTES);
+		memcpy(k->scratch + k->at[record_part(&k->ranges, r)]++ * RECORD_BYTES, r,
+			RECORD_BYTES);
 	}
 }
 
@@ -124,7 +129,8 @@ static int map(struct worker *k, uint32_t m)
 
 	if ((rc = room(k, n)) < 0)
 		return rc;
-	if ((rc = move_all(k, k->input, false, k->records, n * RECORD_BYTES, from * RECORD_BYTES)) < 0)
+	if ((rc = move_all(k, k->input, false, k->records, n * RECORD_BYTES, from * RECORD_BYTES)) <
+		0)
 		return rc;
 	record_check_init(&c);
 	record_check_add(&c, k->records, n);
@@ -169,7 +175,9 @@ static int locate(struct worker *k, uint32_t p, uint64_t *ret_first, size_t *ret
 
 static int reduce(struct worker *k, uint32_t p)
 {
-	const struct wadi_get_opts take = { .size = sizeof take, .wait_ms = WAIT_MS, .flags = WADI_GET_DELETE };
+	const struct wadi_get_opts take = {
+		.size = sizeof take, .wait_ms = WAIT_MS, .flags = WADI_GET_DELETE
+	};
 	size_t total = 0, at = 0, len;
 	uint64_t first = 0;
 	char key[KEY_MAX];
@@ -181,8 +189,8 @@ static int reduce(struct worker *k, uint32_t p)
 		return rc;
 	for (uint32_t m = 0; m < k->plan->n_maps; m++, at += len / RECORD_BYTES) {
 		snprintf(key, sizeof key, "%u/%u", m, p);
-		rc = wadi_get(k->w, NULL, key, k->records + at * RECORD_BYTES, (total - at) * RECORD_BYTES,
-			&take, &len, NULL);
+		rc = wadi_get(k->w, NULL, key, k->records + at * RECORD_BYTES,
+			(total - at) * RECORD_BYTES, &take, &len, NULL);
 		if (rc < 0)
 			return fail(k, rc, "get %s", key);
 		check(len == k->n_from[m] * RECORD_BYTES);

@@ -1,20 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sorting keeps every record and puts the keys in order; ranges agree with the order of the keys. */
+/* Sorting keeps every record and puts the keys in order; ranges agree with the order of the keys.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
 #include "base/prng.h"
-#include "cli/demo/picture.h"
-#include "cli/demo/record.h"
+#include "demo/picture.h"
+#include "demo/record.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { N = 5000 };
 
-struct world { uint8_t records[N * RECORD_BYTES], scratch[N * RECORD_BYTES]; };
+struct world {
+	uint8_t records[N * RECORD_BYTES], scratch[N * RECORD_BYTES];
+};
 
 static int setup(void **state)
 {
@@ -45,7 +48,8 @@ static void sort_keeps_and_orders(void **state)
 	struct world *w = *state;
 	struct record_check before, after;
 
-	for (int i = 0; i < 100; i++) /* equal prefixes: the last two bytes of the key must decide */
+	for (int i = 0; i < 100;
+		i++) /* equal prefixes: the last two bytes of the key must decide */
 		memset(w->records + i * RECORD_BYTES, 0x55, 8);
 	before = look(w->records, N);
 	assert_false(before.sorted);
@@ -116,7 +120,10 @@ static void no_samples_is_one_part(void **state)
 	assert_int_equal(record_part(&r, (const uint8_t *)"0123456789"), 0);
 }
 
-struct drawn { int lines; char first[400], last_bar[400]; };
+struct drawn {
+	int lines;
+	char first[400], last_bar[400];
+};
 
 static void keep(void *arg, const char *text)
 {
@@ -136,9 +143,11 @@ static void picture_shows_the_peak_and_an_empty_end(void **state)
 	(void)state;
 	memset(&p, 0, sizeof p);
 	for (uint64_t i = 0; i <= 3 * PICTURE_SAMPLES_MAX; i++)
-		picture_add(&p, &(struct picture_sample){ i, { i == 3 * PICTURE_SAMPLES_MAX ? 0 : 64 << 20 } });
+		picture_add(&p, &(struct picture_sample){
+					i, { i == 3 * PICTURE_SAMPLES_MAX ? 0 : 64 << 20 } });
 	picture_draw(&p, keep, &d);
-	assert_int_equal(d.lines, PICTURE_ROWS + 1); /* dram and the axis; nothing was on flash or disk */
+	assert_int_equal(
+		d.lines, PICTURE_ROWS + 1); /* dram and the axis; nothing was on flash or disk */
 	assert_non_null(strstr(d.first, "64.0 MiB"));
 	assert_int_equal(d.last_bar[strlen(d.last_bar) - 1], ' ');
 	assert_non_null(strstr(d.last_bar, "█"));
@@ -148,8 +157,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(sort_keeps_and_orders, setup, teardown),
-		cmocka_unit_test_setup_teardown(check_finds_a_changed_byte_and_its_place, setup, teardown),
-		cmocka_unit_test_setup_teardown(same_seed_same_records_in_any_pieces, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			check_finds_a_changed_byte_and_its_place, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			same_seed_same_records_in_any_pieces, setup, teardown),
 		cmocka_unit_test_setup_teardown(parts_follow_the_order_of_keys, setup, teardown),
 		cmocka_unit_test(no_samples_is_one_part),
 		cmocka_unit_test(picture_shows_the_peak_and_an_empty_end),

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cli/demo/record.h"
+#include "demo/record.h"
 #include "base/bytes.h"
 #include "base/check.h"
 #include "base/hash.h"
 #include "base/prng.h"
 #include <stdlib.h>
 
-/* Layout: key 10 · 00 11 · number in 32 hexadecimal digits · 88 99 aa bb · filler 48 · cc dd ee ff */
+/* Layout: key 10 · 00 11 · number in 32 hexadecimal digits · 88 99 aa bb · filler 48 · cc dd ee ff
+ */
 enum { AT_BREAK = 10, AT_NUMBER = 12, AT_MARK = 44, AT_FILLER = 48, AT_END = 96 };
 
 static void generate_one(uint8_t *r, uint64_t number, uint64_t seed)
@@ -36,7 +37,10 @@ void record_generate(void *ret_records, uint64_t first, size_t n, uint64_t seed)
 
 /* Sorting moves 16-byte handles instead of 100-byte records: a key's first 8 bytes decide nearly
  * always, and the records are then gathered once. */
-struct handle { uint64_t prefix; const uint8_t *record; };
+struct handle {
+	uint64_t prefix;
+	const uint8_t *record;
+};
 
 static int compare_handles(const void *a, const void *b)
 {
@@ -65,7 +69,10 @@ void record_sort(void *records, void *scratch, size_t n)
 	free(h);
 }
 
-static int compare_keys(const void *a, const void *b) { return memcmp(a, b, RECORD_KEY_BYTES); }
+static int compare_keys(const void *a, const void *b)
+{
+	return memcmp(a, b, RECORD_KEY_BYTES);
+}
 
 void record_ranges_choose(struct record_ranges *ret_r, uint32_t n_parts, uint8_t *keys, size_t n)
 {
@@ -74,7 +81,8 @@ void record_ranges_choose(struct record_ranges *ret_r, uint32_t n_parts, uint8_t
 	qsort(keys, n, RECORD_KEY_BYTES, compare_keys);
 	*ret_r = (struct record_ranges){ .n_parts = n > 0 ? n_parts : 1 };
 	for (uint32_t p = 1; p < ret_r->n_parts; p++)
-		memcpy(ret_r->split[p - 1], keys + n * p / n_parts * RECORD_KEY_BYTES, RECORD_KEY_BYTES);
+		memcpy(ret_r->split[p - 1], keys + n * p / n_parts * RECORD_KEY_BYTES,
+			RECORD_KEY_BYTES);
 }
 
 uint32_t record_part(const struct record_ranges *r, const uint8_t *key)
@@ -92,7 +100,10 @@ uint32_t record_part(const struct record_ranges *r, const uint8_t *key)
 	return low;
 }
 
-void record_check_init(struct record_check *c) { *c = (struct record_check){ .sorted = true }; }
+void record_check_init(struct record_check *c)
+{
+	*c = (struct record_check){ .sorted = true };
+}
 
 void record_check_add(struct record_check *c, const void *records, size_t n)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cli/demo/local.h"
+#include "demo/local.h"
 #include "base/err.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -30,15 +30,15 @@ static int start_server(struct local *l)
 		dup2(fd, STDOUT_FILENO);
 		dup2(fd, STDERR_FILENO);
 	}
-	execl("/proc/self/exe", "wadi", "serve", "--data", data, "--listen", l->socket, (char *)NULL);
+	execlp(l->program, "wadi", "serve", "--data", data, "--listen", l->socket, (char *)NULL);
 	_exit(127);
 }
 
-int local_start(struct local *l, const char *url)
+int local_start(struct local *l, const char *url, const char *program)
 {
 	const char *tmp = getenv("TMPDIR");
 
-	*l = (struct local){ .url = url };
+	*l = (struct local){ .url = url, .program = program };
 	if (tmp == NULL || tmp[0] != '/' || strlen(tmp) > LOCAL_SOCKET_MAX - 40)
 		tmp = "/tmp";
 	snprintf(l->dir, sizeof l->dir, "%s/wadi-demo-XXXXXX", tmp);
@@ -69,12 +69,13 @@ static void stop_server(struct local *l)
 	kill(l->server, SIGTERM);
 	while (waitpid(l->server, NULL, WNOHANG) == 0) {
 		if (local_now_ms() > until_ms) {
-			fprintf(stderr, "demo: the server did not end within %d s: killed\n", STOP_MS / 1000);
+			fprintf(stderr, "demo: the server did not end within %d s: killed\n",
+				STOP_MS / 1000);
 			kill(l->server, SIGKILL);
 			waitpid(l->server, NULL, 0);
 			break;
 		}
-		usleep(POLL_MS * 1000);
+		local_sleep(POLL_MS);
 	}
 	l->server = 0;
 }
@@ -96,15 +97,26 @@ uint64_t local_now_ms(void)
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-static bool shown(bool quiet) { return !quiet && isatty(STDERR_FILENO); }
+void local_sleep(uint32_t ms)
+{
+	const struct timespec t = { ms / 1000, (long)(ms % 1000) * 1000000 };
+
+	nanosleep(&t, NULL);
+}
+
+static bool shown(bool quiet)
+{
+	return !quiet && isatty(STDERR_FILENO);
+}
 
 void local_progress(bool quiet, const char *what, uint64_t done, uint64_t of)
 {
 	int full = of > 0 ? (int)((double)done / (double)of * BAR) : BAR;
 
 	if (shown(quiet))
-		fprintf(stderr, "\r\033[K%s [%.*s%*s] %3.0f %%", what, full, "##############################",
-			BAR - full, "", of > 0 ? (double)done * 100 / (double)of : 100.0);
+		fprintf(stderr, "\r\033[K%s [%.*s%*s] %3.0f %%", what, full,
+			"##############################", BAR - full, "",
+			of > 0 ? (double)done * 100 / (double)of : 100.0);
 }
 
 void local_progress_note(bool quiet, const char *what, const char *fmt, ...)

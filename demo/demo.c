@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The parent of the demonstration: a cluster, the input, a job, its workers, the proof.
  *
- * Whatever goes wrong, what was started is ended and what was made is removed (I1): each step leaves
- * its trace in struct demo and demo_sort() undoes them all, in one place. */
-#include "cli/demo/demo.h"
-#include "cli/demo/local.h"
-#include "cli/demo/picture.h"
-#include "cli/demo/sort.h"
+ * Whatever goes wrong, what was started is ended and what was made is removed (I1): each step
+ * leaves its trace in struct demo and demo_sort() undoes them all, in one place. */
+#include "demo/demo.h"
 #include "base/err.h"
+#include "demo/local.h"
+#include "demo/picture.h"
+#include "demo/sort.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -22,7 +22,7 @@ enum { SAMPLE_MS = 50, GENERATE_RECORDS = 100000, SAMPLES = 20000, WORKERS_MAX =
 
 struct demo {
 	const struct demo_opts *o;
-	struct local local;           /* scratch directory and server of our own */
+	struct local local; /* scratch directory and server of our own */
 	char input[LOCAL_PATH_MAX], output[LOCAL_PATH_MAX];
 	bool input_is_ours, output_is_ours;
 	struct sort_plan plan;
@@ -45,7 +45,10 @@ static int wadi_fail(const struct wadi *w, int rc, const char *what)
 	return rc;
 }
 
-static double mib(uint64_t bytes) { return (double)bytes / (1 << 20); }
+static double mib(uint64_t bytes)
+{
+	return (double)bytes / (1 << 20);
+}
 
 /* ---- input ---- */
 static int generate(struct demo *d)
@@ -88,14 +91,15 @@ static int find_input(struct demo *d)
 	if (stat(d->input, &st) < 0)
 		return sys_fail(d->input);
 	if (!S_ISREG(st.st_mode) || st.st_size == 0 || st.st_size % RECORD_BYTES != 0) {
-		fprintf(stderr, "demo: %s: not a file of %d-byte records (it has %lld bytes)\n", d->input,
-			RECORD_BYTES, (long long)st.st_size);
+		fprintf(stderr, "demo: %s: not a file of %d-byte records (it has %lld bytes)\n",
+			d->input, RECORD_BYTES, (long long)st.st_size);
 		return WADI_E_INVALID;
 	}
 	if (!sort_plan_make(&d->plan, d->input, d->output, (uint64_t)st.st_size / RECORD_BYTES,
-			d->o->workers ? d->o->workers : SORT_WORKERS)) {
-		fprintf(stderr, "demo: %s: larger than %llu GiB, the most this demonstration sorts\n", d->input,
-			(unsigned long long)SORT_MAPS_MAX * SORT_SPLIT_BYTES >> 30);
+		    d->o->workers ? d->o->workers : SORT_WORKERS)) {
+		fprintf(stderr,
+			"demo: %s: larger than %llu GiB, the most this demonstration sorts\n",
+			d->input, (unsigned long long)SORT_MAPS_MAX * SORT_SPLIT_BYTES >> 30);
 		return WADI_E_TOOBIG;
 	}
 	return 0;
@@ -132,7 +136,8 @@ static int choose_ranges(struct demo *d, struct record_ranges *ret_r)
 	for (uint64_t i = 0; keys != NULL && fd >= 0 && rc == 0 && i < n; i++) {
 		off_t at = (off_t)(d->plan.n_records * i / n * RECORD_BYTES);
 
-		if (pread(fd, keys + i * RECORD_KEY_BYTES, RECORD_KEY_BYTES, at) != RECORD_KEY_BYTES)
+		if (pread(fd, keys + i * RECORD_KEY_BYTES, RECORD_KEY_BYTES, at) !=
+			RECORD_KEY_BYTES)
 			rc = sys_fail(d->input);
 	}
 	if (keys == NULL || fd < 0)
@@ -148,10 +153,14 @@ static int choose_ranges(struct demo *d, struct record_ranges *ret_r)
 /* ---- the job ---- */
 static int begin_job(struct demo *d)
 {
-	const struct wadi_connect_opts first = { .size = sizeof first, .name = "demo", .connect_ms = 20000,
+	const struct wadi_connect_opts first = { .size = sizeof first,
+		.name = "demo",
+		.connect_ms = 20000,
 		.flags = WADI_CONNECT_WAIT };
-	const struct wadi_job_hints hints = { .size = sizeof hints, .latency = WADI_LATENCY_SENSITIVE,
-		.workers = d->plan.n_workers, .capacity_bytes = d->plan.n_records * RECORD_BYTES };
+	const struct wadi_job_hints hints = { .size = sizeof hints,
+		.latency = WADI_LATENCY_SENSITIVE,
+		.workers = d->plan.n_workers,
+		.capacity_bytes = d->plan.n_records * RECORD_BYTES };
 	struct wadi_connect_opts job = first;
 	struct record_ranges ranges;
 	struct wadi_note why;
@@ -177,8 +186,8 @@ static int begin_job(struct demo *d)
 static int start_worker(struct demo *d, uint32_t worker)
 {
 	char records[24], workers[16], number[16];
-	char *const argv[] = { (char *)"wadi", (char *)"demo-worker", d->input, d->output, records, workers,
-		number, NULL };
+	char *const argv[] = { (char *)"wadi-demo", (char *)"worker", d->input, d->output, records,
+		workers, number, NULL };
 	pid_t pid;
 
 	snprintf(records, sizeof records, "%llu", (unsigned long long)d->plan.n_records);
@@ -271,7 +280,7 @@ static int watch(struct demo *d)
 			return rc;
 		local_progress_note(d->o->quiet, "sorting", "%d workers, %.0f MiB in Wadi", running,
 			mib(now_held));
-		usleep(SAMPLE_MS * 1000);
+		local_sleep(SAMPLE_MS);
 	}
 	d->took_ms = local_now_ms() - d->started_ms;
 	return running;
@@ -291,9 +300,12 @@ static int validate(struct demo *d)
 		return WADI_E_CORRUPT;
 	}
 	if (in.total.n != out.total.n || in.total.sum != out.total.sum) {
-		fprintf(stderr, "demo: %s: %llu records with checksum %016llx, the input had %llu with %016llx\n",
-			d->output, (unsigned long long)out.total.n, (unsigned long long)out.total.sum,
-			(unsigned long long)in.total.n, (unsigned long long)in.total.sum);
+		fprintf(stderr,
+			"demo: %s: %llu records with checksum %016llx, the input had %llu with "
+			"%016llx\n",
+			d->output, (unsigned long long)out.total.n,
+			(unsigned long long)out.total.sum, (unsigned long long)in.total.n,
+			(unsigned long long)in.total.sum);
 		return WADI_E_CORRUPT;
 	}
 	printf("output     %llu records in order, checksum %016llx as in the input\n",
@@ -315,13 +327,14 @@ static int print_bill(struct demo *d)
 
 	if (rc < 0)
 		return wadi_fail(d->w, rc, "bill");
-	printf("bill       %-6s %14s %12s %12s %12s\n", "tier", "GiB-seconds", "peak MiB", "written MiB",
-		"read MiB");
+	printf("bill       %-6s %14s %12s %12s %12s\n", "tier", "GiB-seconds", "peak MiB",
+		"written MiB", "read MiB");
 	for (uint32_t i = 0; i < bill.n_lines; i++) {
 		const struct wadi_bill_line *l = &bill.lines[i];
 
-		printf("           %-6s %14.3f %12.1f %12.1f %12.1f\n", l->tier < 3 ? tiers[l->tier] : "?",
-			l->byte_seconds / (1 << 30), mib(l->peak_bytes), mib(l->written_bytes), mib(l->read_bytes));
+		printf("           %-6s %14.3f %12.1f %12.1f %12.1f\n",
+			l->tier < 3 ? tiers[l->tier] : "?", l->byte_seconds / (1 << 30),
+			mib(l->peak_bytes), mib(l->written_bytes), mib(l->read_bytes));
 	}
 	return 0;
 }
@@ -335,7 +348,8 @@ static int end_job(struct demo *d)
 	if (rc < 0)
 		return wadi_fail(d->w, rc, "end the job");
 	printf("job ended  in %llu ms; %llu objects (%.1f MiB) were still there\n",
-		(unsigned long long)(local_now_ms() - from_ms), (unsigned long long)end.files, mib(end.bytes));
+		(unsigned long long)(local_now_ms() - from_ms), (unsigned long long)end.files,
+		mib(end.bytes));
 	if ((rc = print_bill(d)) < 0 || (rc = sample(d, &left)) < 0)
 		return rc;
 	printf("in use     %llu bytes after the job ended\n", (unsigned long long)left);
@@ -354,7 +368,7 @@ static int run(struct demo *d)
 {
 	int rc;
 
-	if ((rc = local_start(&d->local, d->o->url)) < 0 || (rc = find_input(d)) < 0)
+	if ((rc = local_start(&d->local, d->o->url, d->o->program)) < 0 || (rc = find_input(d)) < 0)
 		return rc;
 	printf("input      %.1f MiB, %llu records%s\n", mib(d->plan.n_records * RECORD_BYTES),
 		(unsigned long long)d->plan.n_records, d->input_is_ours ? ", generated" : "");
@@ -368,7 +382,8 @@ static int run(struct demo *d)
 		return rc;
 	local_progress_clear(d->o->quiet);
 	printf("sorted     in %.2f s, %.1f MiB/s\n", (double)d->took_ms / 1000,
-		mib(d->plan.n_records * RECORD_BYTES) * 1000 / (double)(d->took_ms ? d->took_ms : 1));
+		mib(d->plan.n_records * RECORD_BYTES) * 1000 /
+			(double)(d->took_ms ? d->took_ms : 1));
 	if ((rc = validate(d)) < 0)
 		return rc;
 	return end_job(d);

@@ -8,9 +8,9 @@
  *   reduce p: waits for every "count/m" (where its output begins) and "m/p", sorts, writes
  *
  * A worker does its maps, then its reduces; nobody waits for anybody but through objects. */
-#ifndef CLI_DEMO_SORT_H
-#define CLI_DEMO_SORT_H
-#include "cli/demo/record.h"
+#ifndef DEMO_SORT_H
+#define DEMO_SORT_H
+#include "demo/record.h"
 #include <stdint.h>
 #include <wadi.h>
 
@@ -22,12 +22,15 @@ struct sort_plan {
 	uint32_t n_maps, n_parts, n_workers;
 };
 /* Splits n_records among maps and parts; n_records > 0.  false: more than the maximum. */
-bool sort_plan_make(struct sort_plan *ret_plan, const char *input, const char *output, uint64_t n_records,
-	uint32_t n_workers);
+bool sort_plan_make(struct sort_plan *ret_plan, const char *input, const char *output,
+	uint64_t n_records, uint32_t n_workers);
 uint64_t sort_map_first(const struct sort_plan *p, uint32_t map); /* number of its first record */
 
 /* What map m tells about its split (object "count/m", as bytes of this struct on one machine). */
-struct sort_count { struct record_sum sum; uint64_t n[RECORD_PARTS_MAX]; };
+struct sort_count {
+	struct record_sum sum;
+	uint64_t n[RECORD_PARTS_MAX];
+};
 
 /* One worker: its maps, then its reduces.  0 or a WADI_E_* code with why filled in. */
 int sort_work(const struct sort_plan *p, uint32_t worker, struct wadi *w, struct wadi_note *why);
