@@ -23,6 +23,7 @@ enum wire_get_flags {
 	GET_CONSUME = 2,         /* delete after this read; refused to a second reader meanwhile */
 	GET_PLACES = 4,          /* the caller reads extents itself: never inline bytes of a range */
 };
+enum wire_latency { LATENCY_ANY = 0, LATENCY_SENSITIVE = 1, LATENCY_INSENSITIVE = 2 };
 enum wire_job_state { JOB_ACTIVE = 1, JOB_ENDING = 2, JOB_ENDED = 3 };
 enum wire_server_state { SERVER_UP = 1, SERVER_SILENT = 2, SERVER_GONE = 3 };
 #endif
