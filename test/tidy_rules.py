@@ -129,14 +129,6 @@ LONG_LINES = {
     "src/sys/sim/sim.h": 10,
     "src/sys/sys.h": 16,
     "src/sys/uv/sys_uv.h": 1,
-    "src/wire/common.def": 2,
-    "src/wire/control.def": 3,
-    "src/wire/frame.h": 2,
-    "src/wire/messages.def": 2,
-    "src/wire/meta.def": 7,
-    "src/wire/store.def": 1,
-    "src/wire/wire.h": 2,
-    "src/wire/words.h": 3,
     "test/tidy_rules.py": 1,
 }
 

@@ -5,8 +5,12 @@
 
 enum wire_role { ROLE_CLIENT = 1, ROLE_META = 2, ROLE_STORE = 3, ROLE_GATEWAY = 4 };
 enum wire_bucket_kind { BUCKET_FLAT = 0, BUCKET_TREE = 1 };
-enum wire_lifetime { LIFETIME_DEFAULT = 0, LIFETIME_JOB = 1, LIFETIME_TTL = 2, LIFETIME_PERSIST = 3 };
-enum wire_protection { PROTECT_DEFAULT = 0, PROTECT_NONE = 1, PROTECT_LINEAGE = 2, PROTECT_COPIES = 3 };
+enum wire_lifetime {
+	LIFETIME_DEFAULT = 0, LIFETIME_JOB = 1, LIFETIME_TTL = 2, LIFETIME_PERSIST = 3,
+};
+enum wire_protection {
+	PROTECT_DEFAULT = 0, PROTECT_NONE = 1, PROTECT_LINEAGE = 2, PROTECT_COPIES = 3,
+};
 enum wire_entry_kind { ENTRY_FILE = 0, ENTRY_DIR = 1, ENTRY_PREFIX = 2 };
 enum wire_tier { TIER_DRAM = 0, TIER_FLASH = 1, TIER_DISK = 2, TIER_COUNT = 3 };
 #define TIER_BIT(tier) (1u << (tier))
@@ -21,7 +25,7 @@ enum wire_put_flags {
 enum wire_get_flags {
 	GET_WAIT = 1,            /* park until the name exists, at most wait_ms */
 	GET_CONSUME = 2,         /* delete after this read; refused to a second reader meanwhile */
-	GET_PLACES = 4,          /* the caller reads extents itself: never inline bytes of a range */
+	GET_PLACES = 4,          /* the caller reads extents itself: no inline bytes of a range */
 };
 enum wire_latency { LATENCY_ANY = 0, LATENCY_SENSITIVE = 1, LATENCY_INSENSITIVE = 2 };
 enum wire_job_state { JOB_ACTIVE = 1, JOB_ENDING = 2, JOB_ENDED = 3 };
