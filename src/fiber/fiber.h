@@ -28,7 +28,8 @@ struct loop_opts {
 	uint64_t (*shuffle)(void *arg); /* when set, the next ready fiber is drawn by it */
 	void *shuffle_arg;
 };
-enum { FIBERS_MAX_DEFAULT = 8192, FIBER_STACK_BYTES = 64 * 1024, FIBER_NAME_MAX = 24 };
+enum { FIBERS_MAX_DEFAULT = 8192, FIBER_STACK_BYTES = 64 * 1024, FIBER_NAME_MAX = 24,
+	FIBER_REFUSED_MAX = 1000000 };
 
 struct loop *loop_new(const struct loop_opts *opts); /* opts may be NULL */
 void loop_free(struct loop *l);                      /* no fiber may be left */
@@ -57,7 +58,9 @@ int fiber_start(struct group *g, const char *name, fiber_fn *fn, void *arg);
  * wake.  A fiber that is already cancelled does not park (unhook is still called). */
 PARKS int fiber_park(uint64_t until_ns, void (*unhook)(void *hook), void *hook);
 void fiber_wake(struct fiber *f, int rc);  /* f is parked; waking is queueing, never running */
-void fiber_cancel(struct fiber *f);        /* from now on each of its parks returns E_CANCELED */
+/* From now on each of its parks returns E_CANCELED; the FIBER_REFUSED_MAX-th such park is a failed
+ * check, because a fiber that does not give up would keep its loop for ever. */
+void fiber_cancel(struct fiber *f);
 PARKS int fiber_sleep(uint64_t until_ns);  /* 0 at the deadline, or E_CANCELED */
 PARKS int fiber_yield(void);               /* behind everything that is ready now */
 PARKS int fiber_late(void);                /* until nothing is ready: the end of the turn */

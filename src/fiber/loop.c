@@ -266,6 +266,7 @@ int fiber_start(struct group *g, const char *name, fiber_fn *fn, void *arg)
 	check(f->timer == 0);
 	f->canceled = g->canceled;
 	f->cut = false;
+	f->n_refused = 0;
 	f->fn = fn;
 	f->arg = arg;
 	f->group = g;

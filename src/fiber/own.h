@@ -25,6 +25,7 @@ struct fiber {
 	uint32_t timer;     /* index of its entry + 1, 0 when it has none */
 	bool canceled, cut; /* cut: the park ends at the end of the shield, as a cancellation */
 	uint16_t n_nopark, n_shield;
+	uint32_t n_refused; /* parks that ended at once because it is cancelled */
 	void (*unhook)(void *hook);
 	void *hook;
 	struct group *waits_for;

@@ -124,7 +124,7 @@ PARKS int sys_shm_prefault(struct sys_shm *m, uint64_t off, uint64_t len);
  * short by cancellation: returns when fn has returned. */
 PARKS int sys_work(struct sys *s, void (*fn)(void *arg), void *arg);
 
-/* ---- processes and signals (sys/uv; in sys/sim they are E_UNSUPPORTED) ---- */
+/* ---- processes (in sys/sim E_UNSUPPORTED) and signals ---- */
 struct sys_proc;
 int sys_spawn(struct sys *s, const char *const argv[], const char *const env[] /* added to ours */,
 	struct sys_proc **ret_p, struct err_note *note);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sim.h: the simulated world behind sys.h: nodes, network, disks, clocks, faults.  Only the programs
- * under sim/ and tests include it.
+/* sim.h: the simulated world behind sys.h: nodes, network, disks, clocks, faults.  Only the
+ * programs under sim/ and tests include it.
  *
  * One thread, one seed, virtual time.  Each node has its own loop, disk and clock; the world draws
  * which loop runs next.  Equal seeds give equal runs in every process and by every compiler. */
@@ -13,18 +13,21 @@ enum { SIM_NODES_MAX = 64 };
 
 /* Every number is a chance in a million per opportunity, or a bound in nanoseconds. */
 struct sim_faults {
-	uint32_t net_lose_ppm;       /* a segment of a stream is lost: the stream breaks (reset) */
-	uint64_t net_delay_min_ns, net_delay_max_ns; /* each connection keeps order; connections do not */
-	uint32_t net_stall_ppm;      /* one segment takes up to 1 s */
-	uint32_t disk_io_ppm;        /* E_IO of a read, write or sync */
-	uint32_t disk_torn_ppm;      /* at a crash: an unsynced write is kept in part, by 512-byte sectors */
-	uint32_t disk_rot_ppm;       /* a read returns a flipped bit, which stays */
-	uint32_t disk_slow_ppm;      /* one operation takes up to 2 s */
+	uint32_t net_lose_ppm; /* a segment of a stream is lost: the stream breaks (reset) */
+	uint64_t net_delay_min_ns,
+		net_delay_max_ns; /* each connection keeps order; connections do not */
+	uint32_t net_stall_ppm;   /* one segment takes up to 1 s */
+	uint32_t net_split_ppm; /* what was sent at once arrives in two parts; a receive is short */
+	uint32_t disk_io_ppm;   /* E_IO of a read, write or sync */
+	uint32_t disk_torn_ppm; /* at a crash: an unsynced write is kept in part, by 512-byte
+				   sectors */
+	uint32_t disk_rot_ppm;  /* a read returns a flipped bit, which stays */
+	uint32_t disk_slow_ppm; /* one operation takes up to 2 s */
 	uint64_t disk_op_max_ns;
-	uint32_t clock_late_ppm;     /* a timer fires up to 3 s late */
-	uint32_t clock_jump_ppm;     /* the wall clock jumps by up to a day, either way */
+	uint32_t clock_late_ppm; /* a timer fires up to 3 s late */
+	uint32_t clock_jump_ppm; /* the wall clock jumps by up to a day, either way */
 	uint32_t buggify_ppm;
-	bool shuffle;                /* ready fibers run in drawn order */
+	bool shuffle; /* ready fibers run in drawn order */
 };
 extern const struct sim_faults sim_no_faults, sim_all_faults;
 
@@ -32,24 +35,33 @@ struct sim;
 struct sim_node;
 
 struct sim *sim_new(uint64_t seed, const struct sim_faults *f);
-void sim_free(struct sim *w); /* cancels every fiber, waits for them, and checks that nothing is left */
+void sim_free(
+	struct sim *w); /* cancels every fiber, waits for them, and checks that nothing is left */
 void sim_faults_set(struct sim *w, const struct sim_faults *f);
+/* Before the first step: fresh stacks of fibers hold that byte (-1, the default: whatever they
+ * held). A run whose unseed depends on it reads what nobody wrote. */
+void sim_fill_stacks(struct sim *w, int pattern);
 
-/* A node is a name, a disk (directory tree, survives crashes) and, while it is up, a struct sys with
- * main_fn(sys, arg) as its first fiber. */
+/* A node is a name, a disk (directory tree, survives crashes) and, while it is up, a struct sys
+ * with main_fn(sys, arg) as its first fiber.  The process ends when main_fn returns; by then, and
+ * when its fibers have unwound after a crash, it must have closed its streams, listeners, files and
+ * shared memory: what is left open is a failed check. */
 typedef int sim_main_fn(struct sys *s, void *arg);
 struct sim_node *sim_node_add(struct sim *w, const char *name, uint64_t disk_bytes);
 void sim_node_start(struct sim_node *n, sim_main_fn *main_fn, void *arg);
 bool sim_node_up(const struct sim_node *n);
 int sim_node_result(const struct sim_node *n); /* of main_fn, when it has returned by itself */
-/* Power off between two steps: the door of the node turns dead (every call returns E_CANCELED and has
- * no effect), its fibers unwind through their own clean-up, unsynced writes are lost or torn. */
+/* Power off between two steps: the door of the node turns dead (every call returns E_CANCELED and
+ * has no effect), its fibers unwind through their own clean-up, unsynced writes are lost or torn.
+ */
 void sim_node_crash(struct sim_node *n);
-void sim_node_kill(struct sim_node *n);   /* the process only: what was written is kept */
+void sim_node_kill(struct sim_node *n); /* the process only: what was written is kept */
+void sim_node_signal(struct sim_node *n, int signal); /* what sys_signal_wait() returns there */
 void sim_node_pause(struct sim_node *n, uint64_t ns); /* SIGSTOP for that long */
-void sim_node_wipe(struct sim_node *n);   /* a new, empty disk; the node is down */
+void sim_node_wipe(struct sim_node *n);               /* a new, empty disk; the node is down */
 void sim_disk_full(struct sim_node *n, bool full);
-/* Flips one bit of a file on the disk of a node; false when there is no such file or it is empty. */
+/* Flips one bit of a file on the disk of a node; false when there is no such file or it is empty.
+ */
 bool sim_disk_rot(struct sim_node *n, const char *path, uint64_t at_byte, unsigned bit);
 void sim_clock_jump(struct sim_node *n, int64_t wall_ms);
 void sim_net_cut(struct sim_node *from, struct sim_node *to, bool cut); /* one way */
@@ -60,12 +72,16 @@ bool sim_step(struct sim *w); /* one step of one loop; false when nothing is lef
 uint64_t sim_now_ns(const struct sim *w);
 struct prng *sim_workload(struct sim *w); /* the workload's own stream */
 
-/* The unseed: all generators' final states folded into one number; equal runs have equal unseeds. */
+/* The unseed: all generators' states and a checksum of all bytes sent and written, folded into one
+ * number; equal runs have equal unseeds. */
 uint64_t sim_unseed(const struct sim *w);
-void sim_trace(struct sim *w, void (*line)(void *arg, uint64_t now_ns, const char *node, const char *text),
-	void *arg);
-/* Calls each for every sys_reached() path and sys_buggify() point of this process with its count. */
+void sim_trace(struct sim *w,
+	void (*line)(void *arg, uint64_t now_ns, const char *node, const char *text), void *arg);
+/* Calls each for every sys_reached() path and sys_buggify() point of this process with its count.
+ */
 void sim_coverage(void (*each)(void *arg, const char *what, uint64_t count), void *arg);
-struct sim_counts { uint64_t faults, messages, disk_ops, crashes, steps; };
+struct sim_counts {
+	uint64_t faults, messages, disk_ops, crashes, steps;
+};
 struct sim_counts sim_counts(const struct sim *w);
 #endif
