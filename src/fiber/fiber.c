@@ -24,7 +24,7 @@ void fiber_park_as(struct fiber *f, uint64_t until_ns)
 
 	f->due = until_ns;
 	f->cut = false;
-	if (f->canceled && fiber_shielded(f))
+	if (f->canceled && !f->deaf && fiber_shielded(f))
 		cut(f);
 	f->seq = l->seq++;
 	f->parked_ns = l->now_ns;
@@ -52,6 +52,23 @@ int fiber_park(uint64_t until_ns, void (*unhook)(void *hook), void *hook)
 	f->hook = hook;
 	fiber_park_as(f, until_ns);
 	return f->rc;
+}
+
+int fiber_park_deaf(void)
+{
+	struct fiber *f = loop_running();
+
+	f->deaf = true;
+	fiber_park_as(f, FOREVER);
+	f->deaf = false;
+	return f->rc;
+}
+
+bool fiber_canceled(void)
+{
+	const struct fiber *f = fiber_self();
+
+	return f->canceled && !fiber_shielded(f);
 }
 
 void fiber_wake(struct fiber *f, int rc)
@@ -89,7 +106,7 @@ void fiber_cancel(struct fiber *f)
 	if (f->canceled)
 		return;
 	f->canceled = true;
-	if (f->state != FIBER_PARKED)
+	if (f->state != FIBER_PARKED || f->deaf)
 		return;
 	if (fiber_shielded(f)) {
 		cut(f);

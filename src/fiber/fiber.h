@@ -57,6 +57,10 @@ int fiber_start(struct group *g, const char *name, fiber_fn *fn, void *arg);
  * cancellation: it must take the fiber out of whatever would have woken it, and neither park nor
  * wake.  A fiber that is already cancelled does not park (unhook is still called). */
 PARKS int fiber_park(uint64_t until_ns, void (*unhook)(void *hook), void *hook);
+/* Parks until fiber_wake(): neither a deadline nor cancellation ends it.  Only for what cannot be
+ * taken back and ends soon by itself: a thread works on the fiber's memory. */
+PARKS int fiber_park_deaf(void);
+bool fiber_canceled(void); /* the running one is, and no shield holds: its next park would say so */
 void fiber_wake(struct fiber *f, int rc);  /* f is parked; waking is queueing, never running */
 /* From now on each of its parks returns E_CANCELED; the FIBER_REFUSED_MAX-th such park is a failed
  * check, because a fiber that does not give up would keep its loop for ever. */

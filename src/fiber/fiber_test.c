@@ -3,14 +3,12 @@
 #include "base/err.h"
 #include "base/prng.h"
 #include "fiber/fiber.h"
-#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,6 +18,7 @@ static char story[4096];
 static struct loop *loop;
 static struct group top;
 
+static void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 static void say(const char *fmt, ...)
 {
 	size_t n = strlen(story);
@@ -427,6 +426,36 @@ static void yield_and_late_tell_of_cancellation(void **state)
 	expect_story("CANCELED CANCELED CANCELED ");
 }
 
+static int parks_deaf(void *arg)
+{
+	struct parked *p = arg;
+
+	p->f = fiber_self();
+	fiber_shield(5);
+	assert_false(fiber_canceled());
+	p->rc = fiber_park_deaf();
+	fiber_unshield();
+	assert_true(fiber_canceled());
+	say("%s ", err_name(fiber_yield()));
+	return 0;
+}
+
+static void only_a_wake_ends_a_deaf_park(void **state)
+{
+	struct parked p = { .rc = 1 };
+
+	start(parks_deaf, &p);
+	loop_run(loop, 1);
+	fiber_cancel(p.f);
+	assert_true(loop_next_due(loop) == FOREVER);
+	loop_run(loop, 9);
+	assert_int_equal(p.rc, 1);
+	fiber_wake(p.f, 7);
+	loop_run(loop, 9);
+	assert_int_equal(p.rc, 7);
+	expect_story("CANCELED ");
+}
+
 /* ---- shield ---- */
 static int cleans_up(void *arg)
 {
@@ -608,110 +637,6 @@ static void an_empty_group_is_not_waited_for(void **state)
 	assert_int_equal(f.rc, 0);
 }
 
-/* ---- stacks ---- */
-static void an_empty_pool_is_busy(void **state)
-{
-	struct parked p[3] = { { .until_ns = FOREVER }, { .until_ns = FOREVER } };
-	struct loop_opts opts = { .fibers_max = 2 };
-
-	setup_opts(&opts);
-	start(parks, &p[0]);
-	start(parks, &p[1]);
-	assert_int_equal(fiber_start(&top, "x", parks, &p[2]), E_BUSY);
-	loop_run(loop, 1);
-	fiber_wake(p[0].f, 0);
-	loop_run(loop, 1);
-	start(parks, &p[2]);
-	assert_int_equal(fiber_start(&top, "x", parks, &p[2]), E_BUSY);
-	group_cancel(&top);
-	loop_run(loop, 1);
-	teardown(NULL);
-}
-
-static int many(void *arg)
-{
-	char room[1500];
-
-	memset(room, (int)(long)arg, sizeof room);
-	assert_int_equal(fiber_yield(), 0);
-	for (size_t i = 0; i < sizeof room; i++)
-		assert_int_equal(room[i], (char)(long)arg);
-	return 0;
-}
-
-static void stacks_are_reused_and_separate(void **state)
-{
-	for (int round = 0; round < 20; round++) {
-		for (long i = 0; i < 200; i++)
-			start(many, (void *)i);
-		loop_run(loop, 1);
-		assert_int_equal(top.n_live, 0);
-	}
-}
-
-static unsigned char seen_fill;
-
-/* The caller's frame may reach down to here; what lies 8 KiB below was not used yet. */
-__attribute__((noinline, no_sanitize("address", "undefined"))) static int reads_stale(void *arg)
-{
-	volatile unsigned char *here = __builtin_frame_address(0);
-
-	seen_fill = here[-8192];
-	return 0;
-}
-
-static void fresh_stacks_carry_the_pattern(void **state)
-{
-	for (int fill = 0x11; fill < 0x100; fill += 0x11) {
-		struct loop_opts opts = { .fill = true, .stack_fill = (uint8_t)fill };
-
-		setup_opts(&opts);
-		for (int i = 0; i < 2; i++) {
-			seen_fill = 0;
-			start(reads_stale, NULL);
-			loop_run(loop, 1);
-			assert_int_equal(seen_fill, fill);
-		}
-		teardown(NULL);
-	}
-}
-
-__attribute__((noinline)) static int sink(volatile char *p)
-{
-	return *p;
-}
-
-static int overruns(void *arg)
-{
-	volatile char *page = __builtin_frame_address(0);
-
-	for (int i = 0; i < 200; i++) {
-		sink(page);
-		page -= 4096;
-	}
-	return 0;
-}
-
-/* A stack that grows too far meets its guard page instead of another fiber's stack. */
-static void an_overrun_meets_the_guard(void **state)
-{
-	int status;
-	pid_t pid = fork();
-
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		if (freopen("/dev/null", "w", stderr) == NULL)
-			_exit(3);
-		signal(SIGSEGV, SIG_DFL);
-		signal(SIGBUS, SIG_DFL);
-		start(overruns, NULL);
-		loop_run(loop, 1);
-		_exit(0);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFSIGNALED(status));
-}
-
 /* ---- wait queues and locks ---- */
 struct waiting {
 	struct waitq q;
@@ -879,62 +804,6 @@ static void fibers_are_visible(void **state)
 	expect_story("");
 }
 
-/* ---- two loops ---- */
-static int counts(void *arg)
-{
-	uint64_t *n = arg;
-
-	for (int i = 0; i < 2000; i++) {
-		++*n;
-		assert_int_equal(fiber_sleep(loop_now_ns(loop_self()) + i % 3), 0);
-	}
-	return 0;
-}
-
-static void *thread_main(void *arg)
-{
-	struct loop *l = loop_new(NULL);
-	struct group g;
-	uint64_t n[4] = { 0 }, now = 0;
-
-	group_init(&g, l);
-	for (int i = 0; i < 4; i++)
-		assert_int_equal(fiber_start(&g, "count", counts, &n[i]), 0);
-	while (g.n_live > 0)
-		loop_run(l, now++);
-	for (int i = 0; i < 4; i++)
-		assert_int_equal(n[i], 2000);
-	loop_free(l);
-	return NULL;
-}
-
-static void loops_of_two_threads_share_nothing(void **state)
-{
-	pthread_t t[2];
-
-	for (int i = 0; i < 2; i++)
-		assert_int_equal(pthread_create(&t[i], NULL, thread_main, NULL), 0);
-	for (int i = 0; i < 2; i++)
-		assert_int_equal(pthread_join(t[i], NULL), 0);
-}
-
-static int runs_another_loop(void *arg)
-{
-	struct loop *self = loop_self();
-
-	thread_main(NULL);
-	assert_ptr_equal(loop_self(), self);
-	return fiber_yield();
-}
-
-static void a_fiber_may_drive_another_loop(void **state)
-{
-	start(runs_another_loop, NULL);
-	start(say_thrice, "a");
-	loop_run(loop, 1);
-	expect_story("a0 a1 a2 ");
-}
-
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 int main(void)
 {
@@ -951,6 +820,7 @@ int main(void)
 		T(a_cancelled_fiber_parks_no_more),
 		T(a_wake_before_the_cancellation_counts),
 		T(yield_and_late_tell_of_cancellation),
+		T(only_a_wake_ends_a_deaf_park),
 		T(a_shield_lets_a_cancelled_fiber_park_for_a_while),
 		T(a_cancellation_behind_a_shield_waits_for_its_end),
 		T(the_first_failure_cancels_the_siblings),
@@ -959,16 +829,10 @@ int main(void)
 		T(a_cancelled_parent_cancels_when_it_comes_to_wait),
 		T(a_shielded_parent_cancels_at_the_end_of_its_shield),
 		T(an_empty_group_is_not_waited_for),
-		cmocka_unit_test(an_empty_pool_is_busy),
-		T(stacks_are_reused_and_separate),
-		cmocka_unit_test(fresh_stacks_carry_the_pattern),
-		T(an_overrun_meets_the_guard),
 		T(waiters_are_served_in_order),
 		T(a_lock_is_handed_over_in_order),
 		T(bugs_are_failed_checks),
 		T(fibers_are_visible),
-		T(loops_of_two_threads_share_nothing),
-		T(a_fiber_may_drive_another_loop),
 	};
 
 	return cmocka_run_group_tests_name("fiber", tests, NULL, NULL);

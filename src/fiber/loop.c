@@ -267,6 +267,7 @@ int fiber_start(struct group *g, const char *name, fiber_fn *fn, void *arg)
 	f->canceled = g->canceled;
 	f->cut = false;
 	f->n_refused = 0;
+	f->deaf = false;
 	f->fn = fn;
 	f->arg = arg;
 	f->group = g;

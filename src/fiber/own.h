@@ -20,10 +20,11 @@ struct fiber {
 	struct list link; /* ready, late or free */
 	struct loop *loop;
 	enum fiber_state state;
-	int rc;             /* what the park returns */
-	uint64_t due, seq;  /* of the current park */
-	uint32_t timer;     /* index of its entry + 1, 0 when it has none */
-	bool canceled, cut; /* cut: the park ends at the end of the shield, as a cancellation */
+	int rc;            /* what the park returns */
+	uint64_t due, seq; /* of the current park */
+	uint32_t timer;    /* index of its entry + 1, 0 when it has none */
+	bool canceled, deaf;
+	bool cut; /* cut: the park ends at the end of the shield, as a cancellation */
 	uint16_t n_nopark, n_shield;
 	uint32_t n_refused; /* parks that ended at once because it is cancelled */
 	void (*unhook)(void *hook);
@@ -67,6 +68,6 @@ void loop_switch(struct fiber *f); /* the running fiber f has queued or parked i
 void loop_expire(struct fiber *f); /* a parked fiber's deadline */
 struct fiber *loop_running(void);  /* checks that there is one, which may park */
 void fiber_park_as(struct fiber *f, uint64_t until_ns); /* f->rc and f->cut say how it ended */
-bool fiber_shielded(const struct fiber *f); /* now; whether or not it is cancelled */
+bool fiber_shielded(const struct fiber *f);             /* now; whether or not it is cancelled */
 void group_ended(struct group *g, struct fiber *f, int rc); /* f, a child, has returned rc */
 #endif

@@ -98,6 +98,7 @@ PARKS int sys_file_bytes(struct sys_file *f, uint64_t *ret_len, struct err_note 
 int sys_lock(struct sys_file *f); /* exclusive for this process, until closed; E_INUSE */
 
 PARKS int sys_mkdir(struct sys *s, const char *path, struct err_note *note); /* 0 when it is there */
+/* A file or an empty directory. */
 PARKS int sys_unlink(struct sys *s, const char *path, struct err_note *note);
 PARKS int sys_rename(struct sys *s, const char *from, const char *to, struct err_note *note);
 PARKS int sys_sync_dir(struct sys *s, const char *path, struct err_note *note);

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shared memory: memfds, sealed so that no process can pull a page from under another's feet. */
+#include "base/check.h"
+#include "sys/uv/own.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ  22
+#define MADV_POPULATE_WRITE 23
+#endif
+#define HUGE_BYTES (UINT64_C(2) << 20)
+
+enum { SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL, PAGE = 4096 };
+
+struct sys_shm {
+	struct sys *s;
+	int fd;
+	bool writable;
+	uint64_t len;
+	void *at; /* NULL: not mapped */
+};
+
+static int adopt(struct sys *s, int fd, uint64_t len, bool writable, struct sys_shm **ret_m)
+{
+	struct sys_shm *m = calloc(1, sizeof *m);
+
+	if (m == NULL) {
+		close(fd);
+		return E_NOMEM;
+	}
+	*m = (struct sys_shm){ .s = s, .fd = fd, .len = len, .writable = writable };
+	*ret_m = m;
+	return 0;
+}
+
+int shm_adopt(struct sys *s, int fd, struct sys_shm **ret_m)
+{
+	int seals = fcntl(fd, F_GET_SEALS), how = fcntl(fd, F_GETFL);
+	struct stat st;
+
+	if (seals < 0 || !(seals & F_SEAL_SHRINK) || how < 0 || (how & O_ACCMODE) == O_WRONLY ||
+		fstat(fd, &st) != 0 || st.st_size <= 0) {
+		close(fd);
+		return E_CORRUPT;
+	}
+	return adopt(s, fd, (uint64_t)st.st_size, (how & O_ACCMODE) == O_RDWR, ret_m);
+}
+
+int shm_fd(const struct sys_shm *m)
+{
+	return m->fd;
+}
+
+static int fail(struct err_note *note, const char *what, const char *name)
+{
+	int os = errno;
+
+	return err_set(
+		note, sys_err(os), "%s of shared memory %s: %s", what, name, sys_err_words(os));
+}
+
+int sys_shm_new(struct sys *s, const char *name, uint64_t len, struct sys_shm **ret_m,
+	struct err_note *note)
+{
+	int fd, rc;
+
+	check(len > 0);
+	check(len <= INT64_MAX);
+	fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0)
+		return fail(note, "creation", name);
+	if (ftruncate(fd, (off_t)len) != 0 || fcntl(fd, F_ADD_SEALS, SEALS) != 0) {
+		rc = fail(note, "sizing", name);
+		close(fd);
+		return rc;
+	}
+	rc = adopt(s, fd, len, true, ret_m);
+	return rc < 0 ? err_set(note, rc, "shared memory %s: %s", name, err_text(rc)) : 0;
+}
+
+int sys_shm_reader(struct sys_shm *m, struct sys_shm **ret_reader, struct err_note *note)
+{
+	char path[32];
+	int fd, rc;
+
+	/* opened anew: a duplicate would share the right to write */
+	snprintf(path, sizeof path, "/proc/self/fd/%d", m->fd);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return fail(note, "opening for readers", path);
+	rc = adopt(m->s, fd, m->len, false, ret_reader);
+	return rc < 0 ? err_set(note, rc, "shared memory: %s", err_text(rc)) : 0;
+}
+
+int sys_shm_map(struct sys_shm *m, void **ret_p, struct err_note *note)
+{
+	void *p;
+
+	if (m->at == NULL) {
+		p = mmap(NULL, m->len, PROT_READ | (m->writable ? PROT_WRITE : 0), MAP_SHARED,
+			m->fd, 0);
+		if (p == MAP_FAILED)
+			return fail(note, "mapping", "");
+		if (m->len >= HUGE_BYTES)
+			madvise(p, m->len, MADV_HUGEPAGE); /* where the host offers them */
+		m->at = p;
+	}
+	*ret_p = m->at;
+	return 0;
+}
+
+uint64_t sys_shm_bytes(const struct sys_shm *m)
+{
+	return m->len;
+}
+
+void sys_shm_close(struct sys_shm *m)
+{
+	if (m == NULL)
+		return;
+	if (m->at != NULL)
+		check(munmap(m->at, m->len) == 0);
+	close(m->fd);
+	free(m);
+}
+
+/* ---- prefault ---- */
+struct prefault {
+	char *at;
+	size_t len;
+	bool write;
+	int os;
+};
+
+static void prefault(void *arg)
+{
+	struct prefault *p = arg;
+
+	/* the kernel refuses with a code where a touch would end in a signal */
+	if (madvise(p->at, p->len, p->write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) == 0)
+		return;
+	if (errno != EINVAL) {
+		p->os = errno;
+		return;
+	}
+	for (size_t i = 0; i < p->len; i += PAGE) {
+		if (p->write) /* others may be writing here: add nothing, in one piece */
+			__atomic_fetch_or(p->at + i, 0, __ATOMIC_RELAXED);
+		else
+			__atomic_load_n(p->at + i, __ATOMIC_RELAXED);
+	}
+}
+
+int sys_shm_prefault(struct sys_shm *m, uint64_t off, uint64_t len)
+{
+	struct prefault p = { .write = m->writable };
+	uint64_t from = off & ~(uint64_t)(PAGE - 1);
+	int rc;
+
+	check(m->at != NULL);
+	check(off <= m->len);
+	check(len <= m->len - off);
+	p.at = (char *)m->at + from;
+	p.len = off + len - from;
+	if (p.len == 0)
+		return 0;
+	rc = sys_work(m->s, prefault, &p);
+	if (rc < 0)
+		return rc;
+	return p.os == 0 ? 0 : p.os == EFAULT ? E_NOMEM : sys_err(p.os);
+}
