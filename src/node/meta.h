@@ -1,22 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* meta.h: one metadata shard as a role of this process: opens it, listens, serves until it is stopped. */
+/* meta.h: one metadata shard as a role of this process: opens it, listens, serves until it is
+ * stopped. */
 #ifndef NODE_META_H
 #define NODE_META_H
 #include "meta/auth.h"
 #include "sys/sys.h"
 
 struct meta_opts {
-	const char *dir;            /* of the log and the tree; created when missing */
-	const char *const *listen;  /* "unix:/path", "tcp:HOST:PORT" (port 0: any) */
+	const char *dir;           /* of the log and the tree; created when missing */
+	const char *const *listen; /* "unix:/path", "tcp:HOST:PORT" (port 0: any) */
 	unsigned n_listen;
-	uint64_t slab_bytes;        /* memory for small files; 0: SHARD_SLAB_BYTES_DEFAULT */
-	const struct auth *auth;    /* NULL: only Unix socket peers of our own user id are let in */
+	uint64_t slab_bytes;     /* memory for small files; 0: SHARD_SLAB_BYTES_DEFAULT */
+	const struct auth *auth; /* NULL: only Unix socket peers of our own user id are let in */
 	/* Called once everything listens, with the addresses as bound, in the order of listen. */
 	void (*ready)(void *arg, const char *const *bound, unsigned n_bound);
 	void *arg;
 };
 
-/* Parks until the calling fiber is cancelled (a clean stop: closes connections, merges, syncs; then 0)
- * or the shard cannot go on (its code: E_IO, E_FULL of the log; E_CORRUPT, E_INUSE at the start). */
+/* Parks until the calling fiber is cancelled (a clean stop: closes connections, merges, syncs; then
+ * 0) or the shard cannot go on (its code: E_IO, E_FULL of the log; E_CORRUPT, E_INUSE at the
+ * start). */
 PARKS int meta_serve(struct sys *s, const struct meta_opts *o, struct err_note *note);
 #endif

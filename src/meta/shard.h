@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* shard.h: one metadata shard: buckets, names, small files, sessions, over the rows of db.h.
+ *
+ * Each request of meta.def is a function here.  None of them parks, so each is atomic: it refuses
+ * before its first effect, or all of its effects are in one log record.  What it answers must not
+ * be let out before shard_seen() is written (synced when call.sync says so), refusals included:
+ * serve.h gates its replies, a caller in the same process uses shard_settle().
+ *
+ * Bytes and lists in an answer are borrowed until the next call or park.  Errors that any of them
+ * may answer besides their own: E_NOTFOUND (bucket, directory or name), E_DENIED (the bucket
+ * belongs to another job), E_INVALID (a flag, name or combination that makes no sense), E_BUSY
+ * (merges or ids cannot keep up), E_UNKNOWN (a number that has fallen out of its session's window),
+ * E_CORRUPT (a row that no version wrote), E_IO and E_FULL (the log has failed: nothing is changed
+ * any more). */
+#ifndef META_SHARD_H
+#define META_SHARD_H
+#include "meta/auth.h"
+#include "meta/db.h"
+#include "meta/slab.h"
+#include "wire/wire.h"
+
+struct shard;
+struct session;
+
+struct shard_opts {
+	const char *dir;     /* of the rows */
+	uint64_t slab_bytes; /* memory for small files; 0: SHARD_SLAB_BYTES_DEFAULT */
+	const struct db_opts
+		*db; /* limits of the rows; its dir and calls are set here; NULL: defaults */
+	/* Called on the loop, never parking: what waits for an index may go.  May be NULL. */
+	void (*moved)(void *arg, uint64_t written, uint64_t synced);
+	/* The log has failed: from now on every call refuses with rc.  May be NULL. */
+	void (*failed)(void *arg, int rc, const struct err_note *note);
+	void *arg;
+};
+#define SHARD_SLAB_BYTES_DEFAULT (UINT64_C(1) << 30)
+
+PARKS int shard_open(
+	struct sys *s, const struct shard_opts *o, struct shard **ret_sh, struct err_note *note);
+/* Ends its fibers, writes and syncs what is pending, frees.  No call may be under way.  NULL is
+ * fine. */
+PARKS int shard_close(struct shard *sh, struct err_note *note);
+
+/* Who calls, and what the answer has to wait for. */
+struct shard_call {
+	struct principal who;
+	struct session
+		*session; /* NULL: nothing is remembered for a retry, and nothing can be consumed */
+	uint64_t number;  /* of the request in its session; 0: not numbered */
+	uint16_t version; /* of the wire, for lists in the answer */
+	bool sync;        /* out: the answer waits until shard_seen() is synced, not just written */
+	struct err_note note; /* out: filled on failure */
+};
+uint64_t shard_seen(const struct shard *sh);
+PARKS int shard_settle(struct shard *sh, const struct shard_call *c, uint64_t until_ns);
+
+/* ---- sessions ---- */
+/* One for each client id; every connection of the client opens it once more.  0,0 is not a session.
+ * E_DENIED: it belongs to another principal.  E_BUSY: SESSIONS_MAX clients are connected. */
+int session_open(struct shard *sh, const struct principal *who, uint64_t client_hi,
+	uint64_t client_lo, struct session **ret_s);
+void session_close(struct shard *sh, struct session *s); /* a connection has gone; NULL is fine */
+uint64_t session_last_number(const struct session *s);   /* highest that is remembered, or 0 */
+
+/* ---- buckets ---- */
+/* LIFETIME_DEFAULT is JOB in a job, PERSIST without; PROTECT_DEFAULT is COPIES where the lifetime
+ * is PERSIST, else NONE.  E_EXISTS; E_CONFLICT: exists_ok, and the one there has another policy;
+ * E_FULL: BUCKETS_MAX. */
+int shard_bucket_create(struct shard *sh, struct shard_call *c, const struct msg_bucket_create *m,
+	struct msg_bucket_ok *ret);
+int shard_bucket_open(struct shard *sh, struct shard_call *c, const struct msg_bucket_open *m,
+	struct msg_bucket_ok *ret);
+/* The bucket is gone when this returns; the room of its files comes back in the background, in
+ * steps. */
+int shard_bucket_drop(struct shard *sh, struct shard_call *c, const struct msg_bucket_drop *m);
+int shard_bucket_list(struct shard *sh, struct shard_call *c, const struct msg_bucket_list *m,
+	struct msg_bucket_list_ok *ret);
+
+/* ---- files ---- */
+/* E_TOOBIG: more than INLINE_BYTES_MAX; E_EXISTS, E_CONFLICT: conditions, or a directory has the
+ * name; E_FULL: slab, or the bucket's quota. */
+int shard_put(struct shard *sh, struct shard_call *c, const struct msg_put *m, struct bytes data,
+	struct msg_put_ok *ret);
+/* E_NOTFOUND also with GET_WAIT: see shard_get_wait().  E_GONE: the inode asked for is no more.
+ * E_CONFLICT: another session is consuming the file.  E_LOST: the bytes died with an earlier
+ * process. E_CORRUPT: the bytes are not those that were put. */
+int shard_get(struct shard *sh, struct shard_call *c, const struct msg_get *m,
+	struct msg_get_ok *ret, struct bytes *ret_data);
+/* With GET_WAIT parks until there is such a file that nobody else is consuming, at most wait_ms:
+ * E_TIMEOUT, or E_CANCELED with the fiber; E_BUSY beyond WAITERS_MAX.  m outlives the park. */
+PARKS int shard_get_wait(struct shard *sh, struct shard_call *c, const struct msg_get *m,
+	struct msg_get_ok *ret, struct bytes *ret_data);
+/* Frees a file that this session got with GET_CONSUME.  E_GONE: deleted or replaced meanwhile, or
+ * done before.  E_CONFLICT: it is there, but the session's mark has lapsed. */
+int shard_done(struct shard *sh, struct shard_call *c, const struct msg_done *m);
+/* E_NOTEMPTY; E_CONFLICT: version. */
+int shard_delete(struct shard *sh, struct shard_call *c, const struct msg_delete *m);
+int shard_stat(
+	struct shard *sh, struct shard_call *c, const struct msg_stat *m, struct msg_stat_ok *ret);
+/* A page ends early when its reply would be too long, or after LIST_STEPS_MAX rows: next says
+ * whether there is more. */
+int shard_list(
+	struct shard *sh, struct shard_call *c, const struct msg_list *m, struct msg_list_ok *ret);
+/* E_CROSS: another bucket; E_EXISTS: PUT_IF_ABSENT; E_CONFLICT: a file onto a directory or the
+ * other way round, a directory into itself, a file that is being consumed; E_NOTEMPTY; E_TOOBIG:
+ * DEPTH_MAX. */
+int shard_rename(
+	struct shard *sh, struct shard_call *c, const struct msg_rename *m, struct msg_put_ok *ret);
+int shard_mkdir(
+	struct shard *sh, struct shard_call *c, const struct msg_mkdir *m, struct msg_put_ok *ret);
+/* E_LOST; E_CONFLICT: it is being consumed. */
+int shard_persist(struct shard *sh, struct shard_call *c, const struct msg_persist *m);
+enum { LIST_STEPS_MAX = 16384 };
+
+/* ---- for the operator ---- */
+struct shard_status {
+	uint64_t buckets, files, used_bytes; /* named; bytes as their owners count them */
+	uint64_t dropping;                   /* dropped buckets whose room is still coming back */
+	uint64_t sessions, marks, waiting;
+	struct slab_status slab;
+	struct db_status db;
+};
+void shard_status(const struct shard *sh, struct shard_status *ret_st);
+/* Walks all rows; a failed check when they contradict one another or the sums. */
+void shard_audit(struct shard *sh);
+#endif
