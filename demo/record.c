@@ -78,7 +78,8 @@ void record_ranges_choose(struct record_ranges *ret_r, uint32_t n_parts, uint8_t
 {
 	check(n_parts >= 1);
 	check(n_parts <= RECORD_PARTS_MAX);
-	qsort(keys, n, RECORD_KEY_BYTES, compare_keys);
+	if (n > 0)
+		qsort(keys, n, RECORD_KEY_BYTES, compare_keys);
 	*ret_r = (struct record_ranges){ .n_parts = n > 0 ? n_parts : 1 };
 	for (uint32_t p = 1; p < ret_r->n_parts; p++)
 		memcpy(ret_r->split[p - 1], keys + n * p / n_parts * RECORD_KEY_BYTES,

@@ -2,6 +2,7 @@
 /* A world is repeated exactly by its seed, in every process; what it does to a node is what a
  * machine would do. */
 #include "base/check.h"
+#include "fiber/lane.h"
 #include "sys/sim/sim.h"
 #include <setjmp.h>
 #include <signal.h>
@@ -645,6 +646,10 @@ static void a_seed_is_a_run(void **state)
 static void two_patterns_find_a_stale_read(void **state)
 {
 	(void)state;
+#if LANE_ASAN
+	print_message("AddressSanitizer moves locals to frames of its own\n");
+	skip();
+#endif
 	assert_true(unseed(1, 0x55, true) == unseed(1, 0x55, true));
 	assert_true(unseed(1, 0x55, true) != unseed(1, 0xaa, true));
 }

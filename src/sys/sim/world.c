@@ -35,6 +35,7 @@ bool sim_odds(struct sim *w, enum stream s, uint32_t ppm)
 	return ppm > 0 && prng_odds(stream(w, s), ppm, 1000000);
 }
 
+__attribute__((format(printf, 3, 0)))
 static void note(struct sim *w, const struct sim_node *n, const char *fmt, va_list ap)
 {
 	char text[512];
