@@ -27,15 +27,17 @@ struct loop_opts {
 	bool fill;
 	uint64_t (*shuffle)(void *arg); /* when set, the next ready fiber is drawn by it */
 	void *shuffle_arg;
+	uint32_t turns_max;      /* switches of one loop_run(); 0: TURNS_MAX_DEFAULT */
 };
 enum { FIBERS_MAX_DEFAULT = 8192, FIBER_STACK_BYTES = 64 * 1024, FIBER_NAME_MAX = 24,
-	FIBER_REFUSED_MAX = 1000000 };
+	FIBER_REFUSED_MAX = 1000000, TURNS_MAX_DEFAULT = 10000 };
 
 struct loop *loop_new(const struct loop_opts *opts); /* opts may be NULL */
 void loop_free(struct loop *l);                      /* no fiber may be left */
 
-/* Runs ready fibers, then late ones, until neither is left.  now_ns never goes back: an earlier
- * value than before is taken as the earlier call's.  Fires the timers due at now_ns first. */
+/* Fires the timers due at now_ns, then runs ready fibers, then late ones, until neither is left or
+ * turns_max switches were made (then loop_ready()).  now_ns never goes back: an earlier value than
+ * before is taken as the earlier call's. */
 void loop_run(struct loop *l, uint64_t now_ns);
 uint64_t loop_now_ns(const struct loop *l);   /* of the current turn */
 uint64_t loop_next_due(const struct loop *l); /* earliest timer, FOREVER when there is none */

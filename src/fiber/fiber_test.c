@@ -102,6 +102,36 @@ static void ready_fibers_run_in_the_order_of_queueing(void **state)
 	assert_int_equal(loop_turns(loop), 8);
 }
 
+static void a_run_ends_at_its_bound(void **state)
+{
+	setup_opts(&(struct loop_opts){ .turns_max = 3 });
+	start(say_thrice, "a");
+	start(say_thrice, "b");
+	loop_run(loop, 1);
+	expect_story("a0 b0 a1 ");
+	assert_true(loop_ready(loop));
+	while (loop_ready(loop))
+		loop_run(loop, 1);
+	expect_story("b1 a2 b2 ");
+	teardown(NULL);
+}
+
+static int refuses_to_end(void *arg)
+{
+	while (arg == NULL)
+		(void)fiber_sleep(FOREVER);
+	return 0;
+}
+
+static void never_ends(void)
+{
+	start(refuses_to_end, NULL);
+	group_cancel(&top);
+	loop_run(loop, 1);
+}
+
+static void who_ignores_cancellation_is_found(void **state) { expect_dies(never_ends); }
+
 static int say_late(void *arg)
 {
 	say("%s ", (char *)arg);
@@ -812,6 +842,8 @@ int main(void)
 		T(late_fibers_run_when_nothing_is_ready),
 		T(busy_fibers_do_not_keep_the_driver),
 		cmocka_unit_test(shuffling_follows_its_seed_only),
+		cmocka_unit_test(a_run_ends_at_its_bound),
+		T(who_ignores_cancellation_is_found),
 		T(timers_fire_by_deadline_then_sequence),
 		T(a_deadline_in_the_past_fires_in_the_next_run),
 		T(timers_agree_with_a_plain_model),

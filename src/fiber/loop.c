@@ -37,6 +37,7 @@ struct loop *loop_new(const struct loop_opts *opts)
 	if (opts != NULL)
 		l->opts = *opts;
 	l->fibers_max = l->opts.fibers_max != 0 ? l->opts.fibers_max : FIBERS_MAX_DEFAULT;
+	l->turns_max = l->opts.turns_max != 0 ? l->opts.turns_max : TURNS_MAX_DEFAULT;
 	l->fibers = calloc(l->fibers_max, sizeof *l->fibers);
 	l->timers = calloc(l->fibers_max, sizeof *l->timers);
 	list_init(&l->ready);
@@ -156,7 +157,7 @@ void loop_run(struct loop *l, uint64_t now_ns)
 		timer_drop(l, f);
 		loop_expire(f);
 	}
-	l->turns_stop = l->turns + LOOP_TURNS_MAX;
+	l->turns_stop = l->turns + l->turns_max;
 	f = next(l);
 	if (f != NULL) {
 		l->running = f;

@@ -13,7 +13,6 @@
 #include "fiber/lane.h"
 
 enum fiber_state { FIBER_FREE, FIBER_READY, FIBER_RUNNING, FIBER_PARKED, FIBER_LATE };
-enum { LOOP_TURNS_MAX = 10000 }; /* of one loop_run(): the driver must get to its sockets */
 
 struct fiber {
 	struct lane lane;
@@ -50,7 +49,7 @@ struct loop {
 	struct fiber *running, *prev; /* prev: who was left last, NULL for home */
 	struct list ready, late;
 	uint64_t now_ns, turns, turns_stop, seq;
-	uint32_t n_ready, n_timers, n_live, n_made, fibers_max;
+	uint32_t n_ready, n_timers, n_live, n_made, fibers_max, turns_max;
 	struct timer *timers;
 	struct fiber *fibers;
 	struct list unused, all;

@@ -147,9 +147,14 @@ void sim_node_start(struct sim_node *n, sim_main_fn *main_fn, void *arg)
 	struct sim *w = n->w;
 	struct sys *s = calloc(1, sizeof *s);
 	struct loop_opts opts = { .shuffle = shuffle, .shuffle_arg = w };
+	/* With few switches in a step the world gets between any two parks of a node. */
+	static const uint32_t turns[] = { 0, 0, 1, 1, 2, 5 };
 
 	check(n->sys == NULL);
 	check(s != NULL);
+	if (w->faults.shuffle)
+		opts.turns_max =
+			turns[prng_below(stream(w, STREAM_SCHED), sizeof turns / sizeof turns[0])];
 	opts.fill = w->stack_pattern >= 0;
 	opts.stack_fill = (uint8_t)w->stack_pattern;
 	s->w = w;
