@@ -236,7 +236,11 @@ static int send_all(struct sys_stream *c, struct msghdr *m, uint64_t until_ns)
 		}
 		if (m->msg_iovlen == 0)
 			return 0;
-		n = sendmsg(c->fd, m, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (m->msg_iovlen == 1 && m->msg_control == NULL) /* the cheaper call */
+			n = send(c->fd, m->msg_iov->iov_base, m->msg_iov->iov_len,
+				MSG_DONTWAIT | MSG_NOSIGNAL);
+		else
+			n = sendmsg(c->fd, m, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno != EAGAIN)

@@ -235,6 +235,55 @@ static void descriptors_travel_with_bytes(void **state)
 	run(passes_shm, NULL);
 }
 
+struct big {
+	struct sys_stream *c;
+	struct sys_shm *m;
+	uint8_t *bytes;
+};
+
+static int sends_big(void *arg)
+{
+	struct big *b = arg;
+
+	return sys_send_shm(b->c, b->bytes, 4 * MIB, &b->m, 1, soon());
+}
+
+/* Many calls carry the bytes, one of them the descriptor. */
+static int passes_once(void *arg)
+{
+	struct pair p = pair_new(unix_addr);
+	struct big b = { .c = p.a, .bytes = calloc(1, 4 * MIB) };
+	uint8_t *in = malloc(MIB);
+	struct err_note note = { "" };
+	struct sys_shm *m;
+	int n = 0;
+
+	assert_int_equal(sys_shm_new(s, "test", MIB, &b.m, &note), 0);
+	beside(sends_big, &b);
+	for (size_t got = 0; got < 4 * MIB;) {
+		int64_t now = sys_recv(p.b, in, MIB, soon());
+
+		assert_true(now > 0);
+		got += (size_t)now;
+		while ((m = sys_recv_shm(p.b)) != NULL) {
+			sys_shm_close(m);
+			n++;
+		}
+	}
+	assert_int_equal(group_wait(&side), 0);
+	assert_int_equal(n, 1);
+	sys_shm_close(b.m);
+	pair_free(&p);
+	free(in);
+	free(b.bytes);
+	return 0;
+}
+
+static void a_descriptor_travels_once(void **state)
+{
+	run(passes_once, NULL);
+}
+
 static int tcp_has_no_shm(void *arg)
 {
 	struct pair p = pair_new("tcp:127.0.0.1:0");
@@ -525,7 +574,9 @@ static int peer_goes(void *arg)
 	assert_int_equal(sys_recv(p.b, buf, sizeof buf, soon()), 0);
 	assert_int_equal(sys_recv(p.b, buf, sizeof buf, soon()), 0);
 	for (int i = 0; i < 100 && rc == 0; i++) { /* no signal, an error */
-		rc = sys_send(p.b, &(struct iovec){ "x", 1 }, 1, soon());
+		struct iovec two[2] = { { "x", 1 }, { "y", 1 } };
+
+		rc = sys_send(p.b, two, i % 2 + 1, soon());
 		fiber_sleep(sys_after(s, SYS_MS));
 	}
 	assert_int_equal(rc, E_CLOSED);
@@ -678,6 +729,7 @@ int main(void)
 		T(echoes_by_host_name),
 		T(echoes_over_a_unix_socket),
 		T(descriptors_travel_with_bytes),
+		T(a_descriptor_travels_once),
 		T(tcp_carries_no_descriptors),
 		T(descriptors_that_could_shrink_are_refused),
 		T(shared_memory_cannot_be_resized),
