@@ -53,6 +53,7 @@ int sys_uv_new(struct sys **ret_s, struct err_note *note)
 		return err_set(note, sys_err(-rc), "start a loop: %s", sys_err_words(-rc));
 	}
 	s->knock.data = s;
+	loop_run(s->loop, uv_hrtime()); /* so that it knows the time from the start */
 	*ret_s = s;
 	return 0;
 }
