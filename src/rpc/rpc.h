@@ -15,7 +15,14 @@
 struct rpc_conn;
 struct rpc_server;
 
-/* A request as its handler sees it.  body and data are borrowed until the handler returns. */
+enum {
+	RPC_BUFFERED_BYTES_MAX = 1 << 20, /* data of a request whose handler is not RPC_STREAM */
+	RPC_REQUESTS_OPEN_MAX = 65536,    /* unanswered requests of one connection; then E_BUSY */
+	RPC_CALL_ROOM_BYTES = 192,        /* a shorter reply needs no memory of its own */
+};
+
+/* A request as its handler sees it.  body and data are borrowed until the handler returns; the
+ * struct itself may be copied to answer later, and its conn lives until it has been answered. */
 struct rpc_request {
 	struct rpc_conn *conn;
 	uint64_t cookie;
@@ -25,25 +32,38 @@ struct rpc_request {
 	uint32_t data_len;
 };
 
-/* How a handler runs.  It answers exactly once, before it returns or later (rpc_reply*). */
+/* How a handler runs.  Each request is answered exactly once (rpc_reply*, rpc_drop), before its
+ * handler returns or later, also when the connection has been lost meanwhile. */
 enum rpc_how {
 	RPC_INLINE, /* in the reader fiber; must not park */
-	RPC_FIBER,  /* in a fiber of its own, with copies of body and data that live as long as it */
-	RPC_STREAM, /* in the reader fiber, which may park: takes its data itself with rpc_recv_data() */
+	RPC_FIBER,  /* in a fiber of its own, with copies of body and data that live as long as it;
+	             * cancelled when the connection is lost */
+	RPC_STREAM, /* in the reader fiber, which may park: takes its data itself with
+	             * rpc_recv_data(); what it leaves is skipped */
 };
 typedef void rpc_handler(void *arg, struct rpc_request *r);
-struct rpc_op { uint16_t op; enum rpc_how how; rpc_handler *handle; };
+struct rpc_op {
+	uint16_t op;
+	enum rpc_how how;
+	rpc_handler *handle;
+};
 
 /* What a side of a connection serves.  All members outlive the connections. */
 struct rpc_service {
 	const struct rpc_op *ops;
 	size_t n_ops;
 	void *arg;
-	/* Server side: checks the hello; fills hello_ok and may keep something with the connection
-	 * (rpc_conn_set).  A negative code refuses with that error.  May park. */
+	/* Server side: checks the hello; fills hello_ok (but for its version) and may keep
+	 * something with the connection (rpc_conn_set).  A negative code refuses with that error.
+	 * May park.  NULL lets everybody in. */
 	PARKS int (*hello)(void *arg, struct rpc_conn *c, const struct msg_hello *h,
 		struct msg_hello_ok *ret_ok, struct err_note *note);
-	void (*closed)(void *arg, struct rpc_conn *c); /* after its last request was answered or dropped */
+	/* The connection that hello let in is lost: answer or drop what is kept of its requests.
+	 * Must not park.  May be NULL. */
+	void (*lost)(void *arg, struct rpc_conn *c);
+	/* The last thing heard of it: after lost, when its last request was answered or dropped.
+	 * Must not park.  May be NULL. */
+	void (*closed)(void *arg, struct rpc_conn *c);
 };
 
 /* ---- replies and gates ---- */
@@ -51,23 +71,57 @@ struct rpc_service {
 struct rpc_gate { uint64_t index; bool sync; };
 #define RPC_NOW ((struct rpc_gate){ 0, false })
 
-void rpc_reply(struct rpc_request *r, uint16_t op, const void *msg, struct bytes data, struct rpc_gate g);
+/* data is copied.  A message that exceeds its limits is answered with E_TOOBIG instead. */
+void rpc_reply(struct rpc_request *r, uint16_t op, const void *msg, struct bytes data,
+	struct rpc_gate g);
 void rpc_reply_ok(struct rpc_request *r, struct rpc_gate g);
 void rpc_reply_error(struct rpc_request *r, int rc, const struct err_note *note, struct rpc_gate g);
-/* With shared memory descriptors beside the frame (Unix sockets); implies RPC_NOW. */
-PARKS int rpc_reply_shm(struct rpc_request *r, uint16_t op, const void *msg, struct sys_shm *const *shm, int n);
-/* Announces progress to all connections of the server: what is gated at or below goes out at the end
- * of this turn. */
+/* data is sent from where it is: it must stay until release(arg), which is called exactly once, on
+ * the loop, maybe before this returns; it must not park.  For replies of many KiB. */
+void rpc_reply_pinned(struct rpc_request *r, uint16_t op, const void *msg, struct bytes data,
+	void (*release)(void *arg), void *arg, struct rpc_gate g);
+/* With shared memory descriptors beside the frame (Unix sockets); implies RPC_NOW.  Parks until
+ * they are sent or the connection is lost: 0 or E_CLOSED. */
+PARKS int rpc_reply_shm(struct rpc_request *r, uint16_t op, const void *msg,
+	struct sys_shm *const *shm, int n);
+/* No answer: for requests of a lost connection. */
+void rpc_drop(struct rpc_request *r);
+/* Announces progress to all connections of the server: what is gated at or below goes out at the
+ * end of this turn.  Neither index goes back. */
 void rpc_release(struct rpc_server *s, uint64_t written, uint64_t synced);
-/* RPC_STREAM: the next len bytes of the request's data, straight into buf. */
+/* RPC_STREAM: the next len bytes of the request's data, straight into buf.  E_INVALID when fewer
+ * are left; E_CLOSED, E_TIMEOUT, E_CANCELED. */
 PARKS int rpc_recv_data(struct rpc_request *r, void *buf, size_t len, uint64_t until_ns);
 
 /* ---- server ---- */
 PARKS int rpc_server_new(struct sys *s, const struct rpc_service *svc, struct rpc_server **ret_s);
 PARKS int rpc_server_listen(struct rpc_server *s, const char *addr, const char **ret_bound,
-	struct err_note *note); /* may be called for several addresses */
-PARKS void rpc_server_free(struct rpc_server *s); /* closes everything and waits for its fibers */
+	struct err_note *note); /* for each address; bound lives with the server */
+/* Closes everything and waits for its fibers and for open requests, which must be answered or
+ * dropped at the latest when lost() is called.  NULL is fine. */
+PARKS void rpc_server_free(struct rpc_server *s);
 uint32_t rpc_server_connections(const struct rpc_server *s);
+
+/* Bounds of each connection; zero keeps what is set. */
+struct rpc_limits {
+	uint32_t connections;      /* of the server; LIMIT_CONNECTIONS_MAX */
+	uint64_t out_bytes;        /* unsent: then it is not read; LIMIT_CONNECTION_OUT_BYTES_MAX */
+	uint64_t hello_ns;         /* from the accept to a complete hello; 5 s */
+	uint64_t frame_ns;         /* longest pause inside a frame; 30 s */
+	uint64_t send_ns;          /* for a mebibyte of output to be taken; 30 s */
+};
+/* For connections to come. */
+void rpc_server_limit(struct rpc_server *s, const struct rpc_limits *l);
+
+struct rpc_counts {
+	uint64_t accepted, refused;    /* connections: let in by the limit, turned away by it */
+	uint64_t denied;               /* by hello */
+	uint64_t broken;               /* closed for breaking the protocol */
+	uint64_t requests, replies, unsupported;
+	uint64_t unasked;              /* replies that nobody waited for (any more) */
+	uint64_t in_bytes, out_bytes, sends;
+};
+struct rpc_counts rpc_server_counts(const struct rpc_server *s);
 
 /* ---- client ---- */
 struct rpc_connect {
@@ -78,16 +132,26 @@ struct rpc_connect {
 };
 PARKS int rpc_connect(struct sys *s, const struct rpc_connect *o, uint64_t until_ns,
 	struct rpc_conn **ret_c, struct msg_hello_ok *ret_ok, struct err_note *note);
-PARKS void rpc_close(struct rpc_conn *c); /* open calls end with E_CLOSED; NULL is fine */
+/* Open calls end with E_CLOSED.  Waits until nobody is inside a call.  NULL is fine. */
+PARKS void rpc_close(struct rpc_conn *c);
 
-/* One call.  The caller owns the struct and what it points to until rpc_wait() has returned. */
+/* One call.  The caller owns the struct, zeroed but for what is marked in, and what it points to
+ * until rpc_wait() has returned or done() was called.
+ *
+ * A call that changes something takes a number of the session.  LIMIT_INFLIGHT_MAX of them are open
+ * at once, in the sense of common.def: number n goes out when n - INFLIGHT_MAX has ended; until
+ * then the call is queued here, first come first served.  Plain calls have no such window. */
 struct rpc_call {
 	uint16_t op;              /* in */
+	bool plain;               /* in: changes nothing, takes no number of the session */
 	const void *msg;          /* in: struct msg_NAME of op */
 	struct bytes data;        /* in: sent behind the message */
-	uint64_t cookie;          /* in: 0 takes the connection's next number; a retry passes its old one */
-	void *into;               /* in: room for the reply's data; NULL: it stays in the reply buffer */
-	size_t into_cap;
+	uint64_t cookie;          /* in: 0 takes the next number, which is then found here; a retry
+	                           * passes its old one */
+	void *into;               /* in: room for the reply's data; NULL: to the reply buffer */
+	size_t into_cap;          /* in: more data than that is E_TOOBIG */
+	void (*done)(void *arg);  /* in: instead of rpc_wait(): called on the loop, must not park */
+	void *done_arg;           /* in */
 	/* out */
 	int rc;                   /* 0, or the error that the other side answered, or ours */
 	uint16_t reply_op, reply_version;
@@ -97,25 +161,32 @@ struct rpc_call {
 	/* private */
 	struct list link;
 	struct fiber *waiter;
-	void (*done)(void *arg);  /* instead of a waiter: called on the loop, must not park */
-	void *done_arg;
 	void *buf;
 	bool started, ended;
+	uint8_t room[RPC_CALL_ROOM_BYTES];
 };
-int rpc_start(struct rpc_conn *c, struct rpc_call *call); /* queues it; goes out at the end of the turn */
-PARKS int rpc_wait(struct rpc_conn *c, struct rpc_call *call, uint64_t until_ns); /* call->rc */
+/* Queues it; goes out at the end of the turn.  A negative code is also the call's: it has ended,
+ * and done() is not called. */
+int rpc_start(struct rpc_conn *c, struct rpc_call *call);
+/* call->rc.  A call that runs into the deadline (E_TIMEOUT) or is cancelled is given up: its late
+ * reply is dropped, what it asked for may still happen.  When its bytes are just being moved this
+ * takes a moment longer, and costs the connection if they are stuck. */
+PARKS int rpc_wait(struct rpc_conn *c, struct rpc_call *call, uint64_t until_ns);
 void rpc_call_fini(struct rpc_call *call); /* frees the reply buffer */
 /* Both at once and decoded: sends op, expects reply_op, decodes it into ret_reply.  E_CORRUPT when
  * another op comes.  Lists and bytes in ret_reply borrow from call. */
 PARKS int rpc_ask(struct rpc_conn *c, struct rpc_call *call, uint16_t reply_op, void *ret_reply,
 	uint64_t until_ns, struct err_note *note);
+/* The session's next number.  After connecting it is one more than hello_ok said; retries passed to
+ * rpc_start() move it behind themselves. */
+void rpc_number_set(struct rpc_conn *c, uint64_t next);
 
 /* ---- both ---- */
 void rpc_conn_set(struct rpc_conn *c, void *mine);
 void *rpc_conn_get(const struct rpc_conn *c);
-struct sys_stream *rpc_conn_stream(const struct rpc_conn *c);
-const char *rpc_conn_name(const struct rpc_conn *c); /* peer, for messages */
+struct sys_stream *rpc_conn_stream(const struct rpc_conn *c); /* NULL once it is lost */
+const char *rpc_conn_name(const struct rpc_conn *c);          /* peer, for messages */
 uint16_t rpc_conn_version(const struct rpc_conn *c);
 bool rpc_conn_open(const struct rpc_conn *c);
-uint64_t rpc_round_trips(const struct rpc_conn *c); /* calls that were started */
+uint64_t rpc_round_trips(const struct rpc_conn *c);           /* calls that were sent */
 #endif
