@@ -275,7 +275,29 @@ uint64_t room_of(uint8_t tier, uint64_t len)
 {
 	uint64_t blocks = (len + LIMIT_BLOCK_BYTES - 1) / LIMIT_BLOCK_BYTES * LIMIT_BLOCK_BYTES;
 
-	return tier_appends(tier) ? blocks + ROOM_HEADER_BYTES : blocks;
+	return blocks + room_header(tier, len);
+}
+
+uint64_t room_header(uint8_t tier, uint64_t len)
+{
+	uint64_t blocks = (len + LIMIT_BLOCK_BYTES - 1) / LIMIT_BLOCK_BYTES;
+	uint64_t bytes = ROOM_HEADER_FIELDS_BYTES + blocks * sizeof(uint32_t);
+
+	if (!tier_appends(tier))
+		return 0;
+	return (bytes + ROOM_HEADER_BYTES - 1) / ROOM_HEADER_BYTES * ROOM_HEADER_BYTES;
+}
+
+uint64_t room_fits(uint8_t tier, uint64_t room)
+{
+	uint64_t len = room / LIMIT_BLOCK_BYTES * LIMIT_BLOCK_BYTES;
+
+	if (len <= room_header(tier, 0))
+		return tier_appends(tier) ? 0 : len;
+	len -= room_header(tier, len);
+	while (room_of(tier, len + LIMIT_BLOCK_BYTES) <= room)
+		len += LIMIT_BLOCK_BYTES;
+	return len;
 }
 
 static struct grant *covering(

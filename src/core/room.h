@@ -24,7 +24,10 @@ enum {
 	ROOM_EXTENTS_PER_GRANT = 64, /* ids in one grant: one word of bits */
 	ROOM_PARTS_MAX = 16,         /* parts of one answer */
 	ROOM_IDS_PER_PART = ROOM_EXTENTS_PER_GRANT + 1,
-	ROOM_HEADER_BYTES = 4096, /* before each extent on flash and disk (store/README.md) */
+	/* Before each extent on flash and disk stand whole blocks with these fields and a checksum of
+	 * 4 bytes for each of its blocks (store/README.md). */
+	ROOM_HEADER_BYTES = 4096, /* the least that takes */
+	ROOM_HEADER_FIELDS_BYTES = 128,
 };
 
 struct room_limits {
@@ -89,6 +92,8 @@ void room_unlink(struct room *r, uint64_t egroup, uint64_t len);
 /* The server has dropped bytes of room (room_of() of an extent, or the credit of a rest). */
 void room_dropped(struct room *r, uint64_t egroup, uint64_t room_bytes);
 uint64_t room_of(uint8_t tier, uint64_t len); /* bytes of a device that an extent of len takes */
+uint64_t room_header(uint8_t tier, uint64_t len); /* the part of them before its first byte */
+uint64_t room_fits(uint8_t tier, uint64_t room);  /* longest extent of whole blocks in that room */
 /* An egroup with nothing in it and no grant on it, 0 when there is none: to be dropped on its
  * server. It is not granted on any more. */
 uint64_t room_empty_egroup(struct room *r);
