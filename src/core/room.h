@@ -24,8 +24,8 @@ enum {
 	ROOM_EXTENTS_PER_GRANT = 64, /* ids in one grant: one word of bits */
 	ROOM_PARTS_MAX = 16,         /* parts of one answer */
 	ROOM_IDS_PER_PART = ROOM_EXTENTS_PER_GRANT + 1,
-	/* Before each extent on flash and disk stand whole blocks with these fields and a checksum of
-	 * 4 bytes for each of its blocks (store/README.md). */
+	/* Before each extent on flash and disk stand whole blocks with these fields and a checksum
+	 * of 4 bytes for each of its blocks (store/README.md). */
 	ROOM_HEADER_BYTES = 4096, /* the least that takes */
 	ROOM_HEADER_FIELDS_BYTES = 128,
 };

@@ -181,7 +181,7 @@ void slots_audit(const struct slots *s)
 	check(at == s->len);
 	check(free_bytes == s->free_bytes);
 	for (unsigned bin = 0; bin < SLOT_BINS; bin++) {
-		check(list_empty(&s->bins[bin]) == !(s->full[bin / 64] >> (bin % 64) & 1)); /* (I4) */
+		check(list_empty(&s->bins[bin]) != (s->full[bin / 64] >> (bin % 64) & 1)); /* I4 */
 		list_each(it, &s->bins[bin]) {
 			const struct slot *t = container_of(it, struct slot, by_size);
 

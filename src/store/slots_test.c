@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Room is handed out once, comes back whole, and is refused only when no run is long enough: beside a
- * reference that keeps one flag for each 4 KiB. */
+/* Room is handed out once, comes back whole, and is refused only when no run is long enough: beside
+ * a reference that keeps one flag for each 4 KiB. */
 #include "store/slots.h"
 #include "base/prng.h"
 #include <setjmp.h>

@@ -25,17 +25,17 @@ struct store_opts {
 	const char *const *listen;
 	unsigned n_listen;
 	const char *controller;  /* address of the shard that leads */
-	struct bytes token;      /* for its hello: empty on a Unix socket, else proof of the cluster */
+	struct bytes token;      /* for its hello: proof of the cluster; empty on a Unix socket */
 	const char *name;        /* for people; NULL: the host's */
-	/* Called once everything listens and the files were read, with the addresses as bound, in the
-	 * order of listen.  May be NULL. */
+	/* Called once everything listens and the files were read, with the addresses as bound, in
+	 * the order of listen.  May be NULL. */
 	void (*ready)(void *arg, const char *const *bound, unsigned n_bound);
 	void *arg;
 };
 
-/* Opens the devices (reading the index of files), listens, and keeps registering with the controller
- * until it is freed.  Everything in o must stay.  E_INUSE: another process has a directory.
- * E_INVALID: options that contradict each other. */
+/* Opens the devices (reading the index of files), listens, and keeps registering with the
+ * controller until it is freed.  Everything in o must stay.  E_INUSE: another process has a
+ * directory.  E_INVALID: options that contradict each other. */
 PARKS int store_new(struct sys *s, const struct store_opts *o, struct store **ret_st,
 	struct err_note *note);
 PARKS void store_free(struct store *st); /* ends its connections and fibers; NULL is fine */
