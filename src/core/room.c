@@ -408,13 +408,28 @@ void room_egroup_gone(struct room *r, uint64_t egroup)
 		room_egroup_free(r, e);
 }
 
-void room_domain_close(
+void room_egroup_doom(struct room *r, uint64_t egroup)
+{
+	struct egroup *e = room_find(r, egroup);
+
+	check(e != NULL);
+	e->closed = e->told = e->doomed = true;
+}
+
+uint64_t room_egroup_grant(const struct room *r, uint64_t egroup)
+{
+	const struct egroup *e = room_find(r, egroup);
+
+	return e == NULL || e->grants == NONE ? 0 : r->grants[e->grants].extent_first;
+}
+
+void room_domain_each(
 	struct room *r, uint64_t domain, void (*each)(void *arg, uint64_t egroup), void *arg)
 {
 	uint32_t *head = map64_get(&r->domain_at, domain);
 
-	for (uint32_t i = head != NULL ? *head : NONE; i != NONE; i = r->egroups[i].next) {
-		r->egroups[i].closed = true;
+	for (uint32_t i = head != NULL ? *head : NONE, next; i != NONE; i = next) {
+		next = r->egroups[i].next;
 		each(arg, r->egroups[i].id);
 	}
 }
