@@ -57,6 +57,7 @@ bool db_pressed(const struct db *db);
 /* Ids from a synced high-water mark, ascending, never given twice.  0 when the block is used up and the
  * next one is not synced yet: answer E_BUSY. Blocks are fetched ahead. */
 uint64_t db_next_id(struct db *db);
+uint64_t db_next_ids(struct db *db, uint32_t n); /* the first of n in a row */
 
 struct db_status {
 	uint64_t memtable_bytes, memtable_rows, frozen_bytes, tree_bytes, tree_resident_bytes, tree_rows;
