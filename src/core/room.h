@@ -105,8 +105,8 @@ uint64_t room_fits(uint8_t tier, uint64_t room);  /* longest extent of whole blo
 uint64_t room_empty_egroup(struct room *r);
 /* Its server has dropped the whole egroup (all in it is given back, granted or not). */
 void room_egroup_gone(struct room *r, uint64_t egroup);
-/* Its server is to drop the whole of it, whatever is in it: nothing is granted on it any more, and it
- * is not told as empty. */
+/* Its server is to drop the whole of it, whatever is in it: nothing is granted on it any more, and
+ * it is not told as empty. */
 void room_egroup_doom(struct room *r, uint64_t egroup);
 /* Some grant on the egroup: its first extent id; 0 when there is none. */
 uint64_t room_egroup_grant(const struct room *r, uint64_t egroup);

@@ -41,8 +41,8 @@ uint64_t room_grant_of(const struct room *r, uint64_t egroup, uint64_t extent)
 	const struct egroup *e = room_find(r, egroup);
 
 	for (uint32_t i = e != NULL ? e->grants : NONE; i != NONE; i = r->grants[i].next)
-		if (extent >= r->grants[i].extent_first
-			&& extent - r->grants[i].extent_first < ROOM_EXTENTS_PER_GRANT)
+		if (extent >= r->grants[i].extent_first &&
+			extent - r->grants[i].extent_first < ROOM_EXTENTS_PER_GRANT)
 			return r->grants[i].extent_first;
 	return 0;
 }

@@ -87,7 +87,10 @@ int db_get(struct db *db, struct bytes key, struct bytes *ret_value)
 }
 
 /* A walk merges three sources; the newest that has a key decides about it. */
-struct source { struct bytes key, value; bool any, deleted, given; };
+struct source {
+	struct bytes key, value;
+	bool any, deleted, given;
+};
 struct walk {
 	struct memtable_walk active, frozen;
 	struct tree_walk *tree;
@@ -102,8 +105,8 @@ static void advance(struct db *db, struct walk *w, int i)
 	struct memtable_item item;
 
 	if (i < 2) {
-		s->any = (i == 0 || db->frozen != NULL)
-			&& memtable_walk_next(i == 0 ? &w->active : &w->frozen, &item);
+		s->any = (i == 0 || db->frozen != NULL) &&
+			 memtable_walk_next(i == 0 ? &w->active : &w->frozen, &item);
 		if (s->any)
 			*s = (struct source){ item.key, item.value, true, item.deleted, false };
 		return;
@@ -126,6 +129,7 @@ void db_iter_begin(struct db_iter *it, struct db *db, struct bytes from, struct 
 
 	check(w != NULL);
 	check(to.len <= sizeof w->to_room);
+	memset(w->s, 0, sizeof w->s);
 	w->to = bytes_of(memcpy(w->to_room, to.p, to.len), to.len);
 	memtable_walk_begin(&w->active, db->active, from, w->to);
 	if (db->frozen != NULL)
@@ -144,7 +148,9 @@ static int choose(struct db *db, struct walk *w)
 	int best = -1;
 
 	for (int i = 0; i < 3; i++) {
-		int d = !w->s[i].any ? 1 : best < 0 ? -1 : bytes_compare(w->s[i].key, w->s[best].key);
+		int d = !w->s[i].any ? 1
+			: best < 0   ? -1
+				     : bytes_compare(w->s[i].key, w->s[best].key);
 
 		if (d == 0)
 			advance(db, w, i);
@@ -188,9 +194,18 @@ void db_iter_end(struct db_iter *it)
 }
 
 /* ---- indexes ---- */
-uint64_t db_seen(const struct db *db) { return db->sealed + db->pending.any; }
-uint64_t db_written(const struct db *db) { return db->written; }
-uint64_t db_synced(const struct db *db) { return db->synced; }
+uint64_t db_seen(const struct db *db)
+{
+	return db->sealed + db->pending.any;
+}
+uint64_t db_written(const struct db *db)
+{
+	return db->written;
+}
+uint64_t db_synced(const struct db *db)
+{
+	return db->synced;
+}
 
 void db_want_sync(struct db *db)
 {
@@ -240,15 +255,25 @@ uint64_t db_next_ids(struct db *db, uint32_t n)
 	return first;
 }
 
-uint64_t db_next_id(struct db *db) { return db_next_ids(db, 1); }
+uint64_t db_next_id(struct db *db)
+{
+	return db_next_ids(db, 1);
+}
 
 void db_status(const struct db *db, struct db_status *ret_st)
 {
 	*ret_st = (struct db_status){ .memtable_bytes = memtable_bytes(db->active),
 		.memtable_rows = memtable_rows(db->active),
 		.frozen_bytes = db->frozen != NULL ? memtable_bytes(db->frozen) : 0,
-		.tree_bytes = tree_bytes(db->tree), .tree_resident_bytes = tree_resident_bytes(db->tree),
-		.tree_rows = tree_rows(db->tree), .log_bytes = log_bytes(db->log), .seen = db_seen(db),
-		.written = db->written, .synced = db->synced, .merged = db->merged, .records = db->records,
-		.syncs = db->syncs, .merges = db->merges };
+		.tree_bytes = tree_bytes(db->tree),
+		.tree_resident_bytes = tree_resident_bytes(db->tree),
+		.tree_rows = tree_rows(db->tree),
+		.log_bytes = log_bytes(db->log),
+		.seen = db_seen(db),
+		.written = db->written,
+		.synced = db->synced,
+		.merged = db->merged,
+		.records = db->records,
+		.syncs = db->syncs,
+		.merges = db->merges };
 }

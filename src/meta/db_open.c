@@ -4,8 +4,9 @@
  *   dir/tree      the merged rows          dir/log/   the log
  *   dir/tree.old  an older copy of them, which the log still reaches back to
  *
- * A tree that cannot be trusted (it does not open, or stands ahead of the log) is put aside as tree.bad
- * and the older copy takes its place; without one the whole log is replayed, if it has not been cut. */
+ * A tree that cannot be trusted (it does not open, or stands ahead of the log) is put aside as
+ * tree.bad and the older copy takes its place; without one the whole log is replayed, if it has not
+ * been cut. */
 #include "base/check.h"
 #include "meta/db_own.h"
 #include <stdio.h>
@@ -51,8 +52,11 @@ static int replay(void *arg, uint64_t index, struct bytes payload)
 
 static PARKS int open_log(struct db *db, struct err_note *note)
 {
-	struct log_opts o = { .dir = db->log_dir, .segment_bytes = db->o.log_segment_bytes,
-		.after = tree_mark(db->tree).index, .replay = replay, .arg = db };
+	struct log_opts o = { .dir = db->log_dir,
+		.segment_bytes = db->o.log_segment_bytes,
+		.after = tree_mark(db->tree).index,
+		.replay = replay,
+		.arg = db };
 	struct tree_mark mark = tree_mark(db->tree);
 	uint64_t lo;
 	int rc;
@@ -63,7 +67,8 @@ static PARKS int open_log(struct db *db, struct err_note *note)
 	if ((rc = log_open(db->sys, &o, &db->log, note)) < 0)
 		return rc;
 	if (mark.index > 0 && (log_uuid(db->log, &lo) != mark.uuid_hi || lo != mark.uuid_lo))
-		return err_set(note, E_CORRUPT, "%s: the rows and the log are not of the same shard", db->dir);
+		return err_set(note, E_CORRUPT,
+			"%s: the rows and the log are not of the same shard", db->dir);
 	db->merged = mark.index;
 	db->sealed = db->written = db->synced = log_index(db->log);
 	return 0;
@@ -148,7 +153,7 @@ static PARKS int first_ids(struct db *db, struct err_note *note)
 	while (rc == 0 && db->id_mark == db->id_next && !db->failed)
 		rc = waitq_wait(&db->idle, sys_after(db->sys, 30 * SYS_SEC));
 	if (db->failed)
-		rc = E_IO;
+		return err_set(note, db->why_rc, "%s", db->why.text);
 	return rc < 0 ? err_set(note, rc, "%s: the log cannot be written", db->dir) : 0;
 }
 
@@ -159,8 +164,8 @@ static PARKS int make_dirs(struct db *db, const char *dir, struct err_note *note
 	if ((size_t)snprintf(db->dir, sizeof db->dir, "%s", dir) >= sizeof db->dir)
 		return err_set(note, E_INVALID, "%.100s...: the path is too long", dir);
 	snprintf(db->log_dir, sizeof db->log_dir, "%s/log", db->dir);
-	if ((rc = sys_mkdir(db->sys, db->dir, note)) < 0
-		|| (rc = sys_mkdir(db->sys, db->log_dir, note)) < 0)
+	if ((rc = sys_mkdir(db->sys, db->dir, note)) < 0 ||
+		(rc = sys_mkdir(db->sys, db->log_dir, note)) < 0)
 		return rc;
 	return sys_sync_dir(db->sys, db->dir, note);
 }
@@ -181,8 +186,8 @@ int db_open(struct sys *s, struct group *g, const struct db_opts *o, struct db *
 	waitq_init(&db->sync);
 	waitq_init(&db->merge);
 	waitq_init(&db->idle);
-	if ((rc = make_dirs(db, o->dir, note)) < 0 || (rc = open_any(db, note)) < 0
-		|| (rc = find_ids(db, note)) < 0) {
+	if ((rc = make_dirs(db, o->dir, note)) < 0 || (rc = open_any(db, note)) < 0 ||
+		(rc = find_ids(db, note)) < 0) {
 		db_free(db);
 		return rc;
 	}
@@ -206,7 +211,7 @@ static PARKS int settle(struct db *db)
 		db_want_sync(db);
 		rc = waitq_wait(&db->idle, until_ns);
 	}
-	return db->failed ? E_IO : rc;
+	return db->failed ? db->why_rc : rc;
 }
 
 /* Everything is in the log already; merging makes the next start quick. */
@@ -242,7 +247,8 @@ int db_close(struct db *db, struct err_note *note)
 	if (rc == 0)
 		rc = merge_rest(db, note);
 	else
-		err_set(note, rc, "%s: the log could not be written to its end", db->dir);
+		err_set(note, rc, "%s: not everything could be written: %s", db->dir,
+			db->failed ? db->why.text : err_text(rc));
 	db_free(db);
 	return rc;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* db_own.h: the inside of a db, for db.c (reading and writing), db_run.c (its fibers) and db_open.c. */
+/* db_own.h: the inside of a db, for db.c (reading and writing), db_run.c (its fibers) and
+ * db_open.c. */
 #ifndef META_DB_OWN_H
 #define META_DB_OWN_H
 #include "meta/db.h"
@@ -17,13 +18,17 @@ enum {
 	DB_OLD_COPY_BYTES = 256 << 20, /* of log since the older copy before another is made */
 };
 #define DB_MERGE_EVERY_NS (2 * SYS_SEC)
-#define DB_SYNC_EVERY_NS SYS_SEC /* bounds what a power cut takes of what nobody wanted synced */
-#define DB_TREE_BYTES (UINT64_C(64) << 30)
-#define DB_ALLOCATOR (UINT64_C(1) << 48)  /* top bits of ids: who gave them */
-#define DB_RETRY_NS SYS_SEC
+#define DB_SYNC_EVERY_NS  SYS_SEC /* bounds what a power cut takes of what nobody wanted synced */
+#define DB_TREE_BYTES     (UINT64_C(64) << 30)
+#define DB_ALLOCATOR      (UINT64_C(1) << 48) /* top bits of ids: who gave them */
+#define DB_RETRY_NS       SYS_SEC
 
 /* Effects on their way into a record: header room, then the payload. */
-struct pending { uint8_t *room; size_t len, cap; bool any; };
+struct pending {
+	uint8_t *room;
+	size_t len, cap;
+	bool any;
+};
 
 struct db {
 	struct sys *sys;
@@ -42,9 +47,11 @@ struct db {
 	uint64_t id_next, id_mark, id_asked; /* ids below id_mark are durable as given */
 	uint64_t id_asked_index;
 	uint64_t records, syncs, merges, seed;
-	uint32_t walks;                   /* under way: changes are a bug meanwhile */
+	uint32_t walks; /* under way: changes are a bug meanwhile */
 	struct waitq dirty, sync, merge, idle;
-	bool failed, stopping, freeze, merging, syncing, flushing;
+	int why_rc; /* of the first failure */
+	struct err_note why;
+	bool failed, freeze;
 };
 
 /* ---- db.c ---- */
@@ -54,6 +61,7 @@ void db_ids_synced(struct db *db);
 
 /* ---- db_run.c ---- */
 int db_start(struct db *db, struct group *g);
-PARKS int db_merge_now(struct db *db, struct err_note *note); /* frozen into the tree; no fibers needed */
+PARKS int db_merge_now(
+	struct db *db, struct err_note *note); /* frozen into the tree; no fibers needed */
 void db_fail(struct db *db, int rc, const struct err_note *note);
 #endif

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The fibers of a db.
  *
- *   flusher   waits for effects, then for the end of the turn; seals them into one record, writes it
- *   syncer    makes what is written durable when somebody wants it, and once in a while
- *   merger    freezes the memtable at a record's end, merges it, cuts the log
+ *   flusher   waits for effects, then for the end of the turn; seals them into one record, writes
+ * it syncer    makes what is written durable when somebody wants it, and once in a while merger
+ * freezes the memtable at a record's end, merges it, cuts the log
  *
  * Sealing and freezing happen in the flusher, between two records, so a memtable always ends with a
- * record.  A frozen memtable is merged only when the log is durable up to its end, so the tree is never
- * ahead of what the log can tell. */
+ * record.  A frozen memtable is merged only when the log is durable up to its end, so the tree is
+ * never ahead of what the log can tell. */
 #include "base/check.h"
 #include "meta/db_own.h"
 #include <stdlib.h>
@@ -17,6 +17,8 @@ void db_fail(struct db *db, int rc, const struct err_note *note)
 	if (db->failed || rc == E_CANCELED)
 		return;
 	db->failed = true;
+	db->why_rc = rc;
+	db->why = *note;
 	if (db->o.failed != NULL)
 		db->o.failed(db->o.arg, rc, note);
 	waitq_wake_all(&db->idle);
@@ -91,12 +93,10 @@ static PARKS int flusher(void *arg)
 			rc = fiber_late();
 		if (rc < 0)
 			break;
-		db->flushing = true;
 		if (db->pending.any)
 			rc = flush(db);
 		else if (db->freeze && db->frozen == NULL)
 			freeze(db);
-		db->flushing = false;
 	}
 	return rc;
 }
@@ -108,9 +108,7 @@ static PARKS int sync_once(struct db *db)
 	uint64_t index = 0;
 	int rc;
 
-	db->syncing = true;
 	rc = log_sync(db->log, &index, &note);
-	db->syncing = false;
 	if (rc < 0) {
 		db_fail(db, rc, &note);
 		return rc;
@@ -167,9 +165,7 @@ int db_merge_now(struct db *db, struct err_note *note)
 
 	check(db->frozen != NULL);
 	mark.uuid_hi = log_uuid(db->log, &mark.uuid_lo);
-	db->merging = true;
 	rc = tree_merge(db->tree, db->frozen, &mark, note);
-	db->merging = false;
 	if (rc < 0)
 		return rc;
 	memtable_free(db->frozen);
@@ -189,7 +185,8 @@ static PARKS int prepare(struct db *db)
 	struct err_note note;
 	int rc = log_prepare(db->log, &note);
 
-	if (rc == E_FULL) /* room may come back: what is written now goes to the rest of the segment */
+	if (rc == E_FULL) /* room may come back: what is written now goes to the rest of the segment
+			   */
 		return 0;
 	if (rc < 0)
 		db_fail(db, rc, &note);
@@ -198,8 +195,8 @@ static PARKS int prepare(struct db *db)
 
 static bool worth_merging(const struct db *db)
 {
-	return db->frozen == NULL && !memtable_empty(db->active)
-		&& (memtable_full(db->active) || sys_now_ns(db->sys) >= db->want_freeze_ns);
+	return db->frozen == NULL && !memtable_empty(db->active) &&
+	       (memtable_full(db->active) || sys_now_ns(db->sys) >= db->want_freeze_ns);
 }
 
 static PARKS int merger(void *arg)
@@ -230,8 +227,9 @@ static PARKS int merger(void *arg)
 		}
 		fiber_note(0, "db: waits for enough to merge");
 		rc = waitq_wait(&db->merge, db->frozen != NULL ? sys_after(db->sys, DB_RETRY_NS)
-			: db->want_freeze_ns > sys_now_ns(db->sys) ? db->want_freeze_ns
-			: sys_after(db->sys, db->o.merge_every_ns));
+					    : db->want_freeze_ns > sys_now_ns(db->sys)
+						    ? db->want_freeze_ns
+						    : sys_after(db->sys, db->o.merge_every_ns));
 		if (rc == E_TIMEOUT)
 			rc = 0;
 	}
@@ -243,8 +241,8 @@ int db_start(struct db *db, struct group *g)
 	int rc;
 
 	db->want_freeze_ns = sys_after(db->sys, db->o.merge_every_ns);
-	if ((rc = fiber_start(g, "db flusher", flusher, db)) < 0
-		|| (rc = fiber_start(g, "db syncer", syncer, db)) < 0)
+	if ((rc = fiber_start(g, "db flusher", flusher, db)) < 0 ||
+		(rc = fiber_start(g, "db syncer", syncer, db)) < 0)
 		return rc;
 	return fiber_start(g, "db merger", merger, db);
 }

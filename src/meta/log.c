@@ -3,7 +3,8 @@
  *
  * (G1) lsn and index grow by one a record; a BEGIN has an lsn but no index of its own.
  * (G2) durable_lsn is at most what every file up to it was synced with.
- * (G3) after an error nothing is written any more: what the device holds is unknown (never retried). */
+ * (G3) after an error nothing is written any more: what the device holds is unknown (never
+ * retried). */
 #include "base/check.h"
 #include "base/hash.h"
 #include "meta/log_own.h"
@@ -12,12 +13,22 @@
 
 void segment_path(const struct log *l, uint64_t first_lsn, char ret_path[LOG_PATH_MAX * 2])
 {
-	snprintf(ret_path, LOG_PATH_MAX * 2, "%s/%016llx.log", l->dir, (unsigned long long)first_lsn);
+	snprintf(ret_path, LOG_PATH_MAX * 2, "%s/%016llx.log", l->dir,
+		(unsigned long long)first_lsn);
 }
 
-uint64_t log_index(const struct log *l) { return l->place.index; }
-struct log_place log_place(const struct log *l) { return l->place; }
-bool log_tight(const struct log *l) { return l->tight; }
+uint64_t log_index(const struct log *l)
+{
+	return l->place.index;
+}
+struct log_place log_place(const struct log *l)
+{
+	return l->place;
+}
+bool log_tight(const struct log *l)
+{
+	return l->tight;
+}
 
 uint64_t log_uuid(const struct log *l, uint64_t *ret_lo)
 {
@@ -44,9 +55,15 @@ static int die(struct log *l, int rc)
 /* ---- records ---- */
 static struct record record_next(const struct log *l, enum log_kind kind, uint32_t length)
 {
-	return (struct record){ .uuid_hi = l->uuid_hi, .uuid_lo = l->uuid_lo, .lsn = l->place.lsn + 1,
-		.epoch = LOG_EPOCH, .index = l->place.index + (kind == LOG_EFFECTS), .durable = l->durable_lsn,
-		.previous = l->place.node_chain, .length = length, .kind = (uint16_t)kind,
+	return (struct record){ .uuid_hi = l->uuid_hi,
+		.uuid_lo = l->uuid_lo,
+		.lsn = l->place.lsn + 1,
+		.epoch = LOG_EPOCH,
+		.index = l->place.index + (kind == LOG_EFFECTS),
+		.durable = l->durable_lsn,
+		.previous = l->place.node_chain,
+		.length = length,
+		.kind = (uint16_t)kind,
 		.shard = LOG_SHARD };
 }
 
@@ -68,7 +85,8 @@ static PARKS int write_record(struct log *l, struct record *r, uint8_t *room, st
 }
 
 /* ---- segments ---- */
-static PARKS int open_segment(struct log *l, const char *path, struct sys_file **ret_f, struct err_note *note)
+static PARKS int open_segment(
+	struct log *l, const char *path, struct sys_file **ret_f, struct err_note *note)
 {
 	char ahead[LOG_PATH_MAX * 2];
 	struct sys_file *f = l->next;
@@ -79,7 +97,8 @@ static PARKS int open_segment(struct log *l, const char *path, struct sys_file *
 		snprintf(ahead, sizeof ahead, "%s/next.log", l->dir);
 		rc = sys_rename(l->sys, ahead, path, note);
 	} else {
-		rc = sys_open(l->sys, path, SYS_READ | SYS_WRITE | SYS_CREATE | SYS_TRUNC, &f, note);
+		rc = sys_open(
+			l->sys, path, SYS_READ | SYS_WRITE | SYS_CREATE | SYS_TRUNC, &f, note);
 		if (rc < 0)
 			return rc;
 		rc = sys_allocate(f, 0, l->segment_bytes, note);
@@ -102,10 +121,14 @@ int segment_begin(struct log *l, struct err_note *note)
 	struct sys_file *f;
 	int rc;
 
-	if (l->n_segments == LOG_SEGMENTS_MAX || l->n_unsynced == sizeof l->unsynced / sizeof l->unsynced[0])
+	if (l->n_segments == LOG_SEGMENTS_MAX ||
+		l->n_unsynced == sizeof l->unsynced / sizeof l->unsynced[0])
 		return die(l, err_set(note, E_TOOBIG, "the log has %u segments", l->n_segments));
 	segment_path(l, r.lsn, path);
-	if ((rc = open_segment(l, path, &f, note)) < 0)
+	l->rolling = true;
+	rc = open_segment(l, path, &f, note);
+	l->rolling = false;
+	if (rc < 0)
 		return die(l, rc);
 	if (l->file != NULL) {
 		l->segments[l->n_segments - 1].bytes = l->at;
@@ -113,13 +136,14 @@ int segment_begin(struct log *l, struct err_note *note)
 	}
 	l->file = f;
 	l->at = 0;
-	l->segments[l->n_segments++] = (struct segment){ .first_lsn = r.lsn, .begin_index = l->place.index };
+	l->segments[l->n_segments++] = (struct segment){ .first_lsn = r.lsn,
+		.begin_index = l->place.index };
 	return write_record(l, &r, room, note);
 }
 
 bool log_wants_prepare(const struct log *l)
 {
-	return l->next == NULL && !l->dead && l->at > l->segment_bytes / 2;
+	return l->next == NULL && !l->dead && !l->rolling && l->at > l->segment_bytes / 2;
 }
 
 int log_prepare(struct log *l, struct err_note *note)
@@ -192,7 +216,8 @@ int mark_write(struct log *l, uint64_t lsn, uint64_t chain, struct err_note *not
 	uint8_t room[MARK_BYTES];
 
 	mark_put(&m, room);
-	return sys_pwrite_now(l->mark, room, sizeof room, m.seq % MARK_SLOTS * MARK_SLOT_BYTES, note);
+	return sys_pwrite_now(
+		l->mark, room, sizeof room, m.seq % MARK_SLOTS * MARK_SLOT_BYTES, note);
 }
 
 int log_sync(struct log *l, uint64_t *ret_index, struct err_note *note)

@@ -8,7 +8,7 @@
 struct opening {
 	struct log *l;
 	const struct log_opts *o;
-	struct mark mark;       /* the best copy; seq 0: none */
+	struct mark mark; /* the best copy; seq 0: none */
 	struct err_note *note;
 	bool overflow;
 };
@@ -51,8 +51,8 @@ static PARKS int read_mark(struct opening *g)
 	if ((rc = sys_lock(g->l->mark)) < 0)
 		return err_set(g->note, rc, "%s: another process has this log", path);
 	for (int i = 0; i < MARK_SLOTS; i++) {
-		int64_t n = sys_pread(g->l->mark, room, sizeof room, (uint64_t)i * MARK_SLOT_BYTES,
-			g->note);
+		int64_t n = sys_pread(
+			g->l->mark, room, sizeof room, (uint64_t)i * MARK_SLOT_BYTES, g->note);
 
 		if (n < 0)
 			return (int)n;
@@ -77,8 +77,8 @@ static PARKS int load(struct opening *g, const struct segment *s, struct image *
 	if ((rc = sys_file_bytes(f, &len, g->note)) == 0 && len > 0) {
 		ret_im->p = malloc(len);
 		n = ret_im->p == NULL ? err_set(g->note, E_NOMEM, "%llu bytes for %s",
-			(unsigned long long)len, ret_im->path)
-			: sys_pread(f, ret_im->p, len, 0, g->note);
+						(unsigned long long)len, ret_im->path)
+				      : sys_pread(f, ret_im->p, len, 0, g->note);
 		rc = n < 0 ? (int)n : 0;
 		ret_im->len = n < 0 ? 0 : (size_t)n;
 	}
@@ -89,12 +89,13 @@ static PARKS int load(struct opening *g, const struct segment *s, struct image *
 }
 
 /* The record at an offset, when it is whole and follows `place`. */
-static bool follows(const struct log *l, const struct image *im, size_t at, const struct log_place *place,
-	struct record *ret_r)
+static bool follows(const struct log *l, const struct image *im, size_t at,
+	const struct log_place *place, struct record *ret_r)
 {
 	if (im->len < at + LOG_HEADER_BYTES || record_get(im->p + at, ret_r) < 0)
 		return false;
-	if (ret_r->uuid_hi != l->uuid_hi || ret_r->uuid_lo != l->uuid_lo || ret_r->lsn != place->lsn + 1)
+	if (ret_r->uuid_hi != l->uuid_hi || ret_r->uuid_lo != l->uuid_lo ||
+		ret_r->lsn != place->lsn + 1)
 		return false;
 	if (im->len < at + LOG_HEADER_BYTES + ret_r->length || ret_r->previous != place->node_chain)
 		return false;
@@ -108,8 +109,8 @@ static uint64_t durable_behind(const struct log *l, const struct image *im, size
 	struct record r;
 
 	for (; at + LOG_HEADER_BYTES <= im->len; at += 8)
-		if (record_get(im->p + at, &r) == 0 && r.uuid_hi == l->uuid_hi && r.uuid_lo == l->uuid_lo
-			&& r.durable > most)
+		if (record_get(im->p + at, &r) == 0 && r.uuid_hi == l->uuid_hi &&
+			r.uuid_lo == l->uuid_lo && r.durable > most)
 			most = r.durable;
 	return most;
 }
@@ -142,7 +143,8 @@ static int replay(struct opening *g, const struct image *im, const struct record
 	if (r->kind == LOG_EFFECTS && r->index != l->place.index + 1)
 		return rot(g, im, at, r->lsn, "its index does not follow");
 	if (r->kind == LOG_EFFECTS && r->index > g->o->after)
-		rc = g->o->replay(g->o->arg, r->index, bytes_of(im->p + at + LOG_HEADER_BYTES, r->length));
+		rc = g->o->replay(
+			g->o->arg, r->index, bytes_of(im->p + at + LOG_HEADER_BYTES, r->length));
 	if (rc < 0)
 		return rot(g, im, at, r->lsn, "its effects cannot be read");
 	l->place = (struct log_place){ r->lsn, r->index, r->node_chain, r->shard_chain };
@@ -159,7 +161,7 @@ static int scan(struct opening *g, const struct image *im, uint64_t until, size_
 
 	while (rc == 0 && l->place.lsn < until) {
 		if (!follows(l, im, at, &l->place, &r)) {
-			rc = classify(g, im, at, until != UINT64_MAX);
+			rc = classify(g, im, at, until == UINT64_MAX);
 			break;
 		}
 		if ((rc = replay(g, im, &r, at)) == 0)
@@ -193,8 +195,8 @@ static PARKS int survey(struct opening *g)
 			return rc;
 		good = begin_of(&im, &r);
 		free(im.p);
-		if (!good && i + 1 == l->n_segments && s->first_lsn > g->mark.lsn
-			&& (i > 0 || g->o->after == 0)) {
+		if (!good && i + 1 == l->n_segments && s->first_lsn > g->mark.lsn &&
+			(i > 0 || g->o->after == 0)) {
 			l->n_segments--;
 			break;
 		}
@@ -217,7 +219,8 @@ static PARKS int read_all(struct opening *g)
 	uint32_t first = l->n_segments;
 	int rc = 0;
 
-	while (first > 0 && (first == l->n_segments || l->segments[first].begin_index > g->o->after))
+	while (first > 0 &&
+		(first == l->n_segments || l->segments[first].begin_index > g->o->after))
 		first--;
 	if (l->segments[first].begin_index > g->o->after)
 		return err_set(g->note, E_CORRUPT,
@@ -238,14 +241,16 @@ static PARKS int read_all(struct opening *g)
 			l->place = (struct log_place){ begin.lsn - 1, begin.index, begin.previous,
 				begin.shard_chain };
 		if (rc == 0)
-			rc = scan(g, &im, last ? UINT64_MAX : l->segments[i + 1].first_lsn - 1, &end);
+			rc = scan(
+				g, &im, last ? UINT64_MAX : l->segments[i + 1].first_lsn - 1, &end);
 		if (rc == 0)
 			l->segments[i].bytes = end;
 		free(im.p);
 	}
 	if (rc == 0 && l->place.index < g->o->after)
-		return err_set(g->note, E_CORRUPT, "the log in %s ends at index %llu, the rows stand at %llu",
-			l->dir, (unsigned long long)l->place.index, (unsigned long long)g->o->after);
+		return err_set(g->note, E_CORRUPT,
+			"the log in %s ends at index %llu, the rows stand at %llu", l->dir,
+			(unsigned long long)l->place.index, (unsigned long long)g->o->after);
 	return rc;
 }
 
@@ -258,12 +263,14 @@ static PARKS int check_mark(struct opening *g)
 	if (g->mark.uuid_hi != l->uuid_hi || g->mark.uuid_lo != l->uuid_lo)
 		return err_set(g->note, E_CORRUPT, "%s/mark belongs to another log", l->dir);
 	if (g->mark.lsn > l->place.lsn)
-		return err_set(g->note, E_CORRUPT, "the log in %s ends at record %llu, %llu was synced",
-			l->dir, (unsigned long long)l->place.lsn, (unsigned long long)g->mark.lsn);
+		return err_set(g->note, E_CORRUPT,
+			"the log in %s ends at record %llu, %llu was synced", l->dir,
+			(unsigned long long)l->place.lsn, (unsigned long long)g->mark.lsn);
 	return 0;
 }
 
-/* What was read may be in the page cache only, after the process was killed: make it durable first. */
+/* What was read may be in the page cache only, after the process was killed: make it durable first.
+ */
 static PARKS int sync_last(struct opening *g)
 {
 	char path[LOG_PATH_MAX * 2];
@@ -284,16 +291,16 @@ static PARKS int open_all(struct opening *g)
 	uint64_t index;
 	int rc;
 
-	if ((rc = read_mark(g)) < 0
-		|| (rc = sys_list_dir(l->sys, l->dir, note_name, g, g->note)) < 0)
+	if ((rc = read_mark(g)) < 0 ||
+		(rc = sys_list_dir(l->sys, l->dir, note_name, g, g->note)) < 0)
 		return rc;
 	if (g->overflow)
-		return err_set(g->note, E_TOOBIG, "%s has more than %d segments", l->dir, LOG_SEGMENTS_MAX);
+		return err_set(g->note, E_TOOBIG, "%s has more than %d segments", l->dir,
+			LOG_SEGMENTS_MAX);
 	if (l->n_segments == 0 && (g->mark.seq > 0 || g->o->after > 0))
 		return err_set(g->note, E_CORRUPT, "the log in %s has lost its segments", l->dir);
-	if (l->n_segments > 0
-		&& ((rc = survey(g)) < 0 || (rc = read_all(g)) < 0 || (rc = check_mark(g)) < 0
-			|| (rc = sync_last(g)) < 0))
+	if (l->n_segments > 0 && ((rc = survey(g)) < 0 || (rc = read_all(g)) < 0 ||
+					 (rc = check_mark(g)) < 0 || (rc = sync_last(g)) < 0))
 		return rc;
 	if ((rc = segment_begin(l, g->note)) < 0)
 		return rc;

@@ -22,15 +22,21 @@ enum {
 	ROW_BYTES_MIN = 64,     /* rows are not smaller on average: sizes the table */
 	SLOTS_MIN = 256,
 	TAG_SHIFT = 48,
-	MERGE_ROWS_MIN = 512,   /* runs below this are always merged */
+	MERGE_ROWS_MIN = 512, /* runs below this are always merged */
 };
 
-struct chunk { struct chunk *next; size_t used, size; uint8_t bytes[]; };
-struct run { size_t from, to; };
+struct chunk {
+	struct chunk *next;
+	size_t used, size;
+	uint8_t bytes[];
+};
+struct run {
+	size_t from, to;
+};
 
 struct memtable {
 	uint64_t bytes_max, bytes, seed;
-	uint64_t *slots;         /* row address, and bits of its hash above it */
+	uint64_t *slots; /* row address, and bits of its hash above it */
 	size_t n_slots;
 	struct memtable_row **order, **spare;
 	struct memtable_row **frozen; /* a copy of order for another thread; NULL: not frozen */
@@ -108,10 +114,22 @@ void memtable_free(struct memtable *m)
 	free(m);
 }
 
-uint64_t memtable_bytes(const struct memtable *m) { return m->bytes; }
-uint64_t memtable_rows(const struct memtable *m) { return m->n; }
-bool memtable_full(const struct memtable *m) { return m->bytes >= m->bytes_max; }
-bool memtable_empty(const struct memtable *m) { return m->n == 0 && m->n_ranges == 0; }
+uint64_t memtable_bytes(const struct memtable *m)
+{
+	return m->bytes;
+}
+uint64_t memtable_rows(const struct memtable *m)
+{
+	return m->n;
+}
+bool memtable_full(const struct memtable *m)
+{
+	return m->bytes >= m->bytes_max;
+}
+bool memtable_empty(const struct memtable *m)
+{
+	return m->n == 0 && m->n_ranges == 0;
+}
 
 /* ---- points ---- */
 static struct memtable_row *row_at(uint64_t slot)
@@ -130,8 +148,8 @@ static uint64_t *find(const struct memtable *m, struct bytes key, uint64_t hash)
 	size_t mask = m->n_slots - 1, i = (size_t)hash & mask;
 	uint64_t tag = hash >> TAG_SHIFT;
 
-	while (m->slots[i] != 0
-		&& (m->slots[i] >> TAG_SHIFT != tag || !has_key(row_at(m->slots[i]), key)))
+	while (m->slots[i] != 0 &&
+		(m->slots[i] >> TAG_SHIFT != tag || !has_key(row_at(m->slots[i]), key)))
 		i = (i + 1) & mask;
 	return &m->slots[i];
 }
@@ -173,7 +191,8 @@ static struct memtable_row *row_new(struct memtable *m, struct bytes key, size_t
 	check(value_len <= UINT32_MAX);
 	r = take(m, sizeof *r + key.len + value_len);
 	check((uintptr_t)r >> TAG_SHIFT == 0);
-	*r = (struct memtable_row){ .value = r->key + key.len, .value_cap = (uint32_t)value_len,
+	*r = (struct memtable_row){ .value = r->key + key.len,
+		.value_cap = (uint32_t)value_len,
 		.key_len = (uint16_t)key.len };
 	memcpy(r->key, key.p, key.len);
 	note_order(m, r);
@@ -218,7 +237,8 @@ void memtable_delete(struct memtable *m, struct bytes key)
 	row_for(m, key, 0)->state = ROW_DELETED;
 }
 
-enum memtable_found memtable_get(const struct memtable *m, struct bytes key, struct bytes *ret_value)
+enum memtable_found memtable_get(
+	const struct memtable *m, struct bytes key, struct bytes *ret_value)
 {
 	uint64_t slot = *find(m, key, hash_of(m, key));
 	const struct memtable_row *r = row_at(slot);
@@ -239,7 +259,10 @@ static int compare_rows(const struct memtable_row *a, const struct memtable_row 
 
 /* Sorting compares eight bytes of each key side by side in memory and looks at the rows only when
  * these are equal: which eight, is what comes behind the prefix that all keys share. */
-struct sorting { uint64_t eight; struct memtable_row *row; };
+struct sorting {
+	uint64_t eight;
+	struct memtable_row *row;
+};
 
 static int compare_sorting(const void *a, const void *b)
 {
@@ -292,10 +315,11 @@ static void sort_alike(struct memtable_row **rows, size_t n, struct sorting *roo
 /* By the first byte, the table, which keeps prefixes long; then each table. */
 static void sort_rows(struct memtable_row **rows, size_t n)
 {
-	size_t first[257] = { 0 }, at[256];
+	uint32_t first[257] = { 0 }, at[256];
 	struct sorting *room = need(malloc(n * sizeof *room));
 	struct memtable_row **copy = (struct memtable_row **)room;
 
+	check(n < UINT32_MAX);
 	for (size_t i = 0; i < n; i++)
 		first[(rows[i]->key_len > 0 ? rows[i]->key[0] : 0) + 1]++;
 	for (int t = 0; t < 256; t++) {
@@ -324,21 +348,25 @@ static void merge_last(struct memtable *m)
 	}
 	memcpy(m->spare, m->order + a->from, n * sizeof(struct memtable_row *));
 	while (i < n && j < b->to)
-		m->order[k++] = compare_rows(m->spare[i], m->order[j]) <= 0 ? m->spare[i++] : m->order[j++];
+		m->order[k++] = compare_rows(m->spare[i], m->order[j]) <= 0 ? m->spare[i++]
+									    : m->order[j++];
 	while (i < n)
 		m->order[k++] = m->spare[i++];
 	a->to = b->to;
 	m->n_runs--;
 }
 
-static size_t run_rows(const struct run *r) { return r->to - r->from; }
+static size_t run_rows(const struct run *r)
+{
+	return r->to - r->from;
+}
 
 static bool should_merge(const struct memtable *m)
 {
 	const struct run *last = m->n_runs > 1 ? &m->runs[m->n_runs - 1] : NULL;
 
-	return last != NULL
-		&& (run_rows(last) < MERGE_ROWS_MIN || run_rows(last) * 2 > run_rows(last - 1));
+	return last != NULL &&
+	       (run_rows(last) < MERGE_ROWS_MIN || run_rows(last) * 2 > run_rows(last - 1));
 }
 
 static void sort_fresh(struct memtable *m)
@@ -393,7 +421,8 @@ static size_t first_from(const struct memtable *m, const struct run *r, struct b
 	return low;
 }
 
-void memtable_walk_begin(struct memtable_walk *w, struct memtable *m, struct bytes from, struct bytes to)
+void memtable_walk_begin(
+	struct memtable_walk *w, struct memtable *m, struct bytes from, struct bytes to)
 {
 	sort_fresh(m);
 	w->n_runs = m->n_runs;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* memtable.h: fresh rows in memory: points by hash, walks in key order, deletes as tombstones.
  *
- * Order costs nothing on insertion: rows are noted in the order they come, and a walk sorts what came
- * since the last one into a new run, merging runs of like size, so each row is moved O(log n) times.
+ * Order costs nothing on insertion: rows are noted in the order they come, and a walk sorts what
+ * came since the last one into a new run, merging runs of like size, so each row is moved O(log n)
+ * times.
  *
- * A range delete marks the rows it covers and is remembered for what lies below this memtable; a row
- * put later is newer than every range here.  So nothing needs a sequence number.
+ * A range delete marks the rows it covers and is remembered for what lies below this memtable; a
+ * row put later is newer than every range here.  So nothing needs a sequence number.
  *
  * All memory is in chunks large enough that freeing them gives them back to the system. */
 #ifndef META_MEMTABLE_H
@@ -24,7 +25,8 @@ void memtable_delete_range(struct memtable *m, struct bytes from, struct bytes t
 
 enum memtable_found { MEMTABLE_ABSENT, MEMTABLE_VALUE, MEMTABLE_DELETED };
 /* The value is borrowed until the next change.  DELETED: look no further below. */
-enum memtable_found memtable_get(const struct memtable *m, struct bytes key, struct bytes *ret_value);
+enum memtable_found memtable_get(
+	const struct memtable *m, struct bytes key, struct bytes *ret_value);
 
 uint64_t memtable_bytes(const struct memtable *m); /* taken from the system for rows */
 uint64_t memtable_rows(const struct memtable *m);  /* with tombstones */
@@ -43,13 +45,19 @@ struct memtable_walk {
 	unsigned n_runs;
 	struct bytes to;
 };
-struct memtable_item { struct bytes key, value; bool deleted; };
-void memtable_walk_begin(struct memtable_walk *w, struct memtable *m, struct bytes from, struct bytes to);
+struct memtable_item {
+	struct bytes key, value;
+	bool deleted;
+};
+void memtable_walk_begin(
+	struct memtable_walk *w, struct memtable *m, struct bytes from, struct bytes to);
 void memtable_walk_frozen(struct memtable_walk *w, struct memtable *m); /* all rows; any thread */
 bool memtable_walk_next(struct memtable_walk *w, struct memtable_item *ret_item);
 
 /* The ranges, ascending, neither touching nor overlapping. */
-struct memtable_range { struct bytes from, to; };
+struct memtable_range {
+	struct bytes from, to;
+};
 size_t memtable_ranges(const struct memtable *m, const struct memtable_range **ret_ranges);
 /* The range that covers key, or NULL. */
 const struct memtable_range *memtable_covered(const struct memtable *m, struct bytes key);

@@ -29,7 +29,8 @@ static uint64_t chain_node(const struct record *r)
 void record_seal(struct record *r, uint64_t shard_chain, const void *payload)
 {
 	r->payload_crc = crc32c(0, payload, r->length);
-	r->shard_chain = r->kind == LOG_EFFECTS ? chain_shard(r, shard_chain, payload) : shard_chain;
+	r->shard_chain = r->kind == LOG_EFFECTS ? chain_shard(r, shard_chain, payload)
+						: shard_chain;
 	r->node_chain = chain_node(r);
 }
 
@@ -38,8 +39,8 @@ bool record_verify(const struct record *r, uint64_t shard_chain, const void *pay
 	struct record again = *r;
 
 	record_seal(&again, shard_chain, payload);
-	return again.payload_crc == r->payload_crc && again.shard_chain == r->shard_chain
-		&& again.node_chain == r->node_chain;
+	return again.payload_crc == r->payload_crc && again.shard_chain == r->shard_chain &&
+	       again.node_chain == r->node_chain;
 }
 
 void record_put(const struct record *r, uint8_t to[LOG_HEADER_BYTES])
@@ -84,8 +85,8 @@ int record_get(const uint8_t from[LOG_HEADER_BYTES], struct record *ret_r)
 	out.node_chain = read_u64(&r);
 	out.shard_chain = read_u64(&r);
 	out.previous = read_u64(&r);
-	if (!r.ok || zero != 0 || out.length > LOG_PAYLOAD_BYTES_MAX
-		|| (out.kind != LOG_BEGIN && out.kind != LOG_EFFECTS))
+	if (!r.ok || zero != 0 || out.length > LOG_PAYLOAD_BYTES_MAX ||
+		(out.kind != LOG_BEGIN && out.kind != LOG_EFFECTS))
 		return E_CORRUPT;
 	*ret_r = out;
 	return 0;

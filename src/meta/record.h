@@ -17,7 +17,8 @@ static inline size_t record_bytes(size_t payload_len) /* in the file, with paddi
 	return (LOG_HEADER_BYTES + payload_len + 7) & ~(size_t)7;
 }
 
-/* Fills in payload crc and chains from the payload (r->previous and the shard chain before it given). */
+/* Fills in payload crc and chains from the payload (r->previous and the shard chain before it
+ * given). */
 void record_seal(struct record *r, uint64_t shard_chain, const void *payload);
 void record_put(const struct record *r, uint8_t to[LOG_HEADER_BYTES]);
 /* 0 or E_CORRUPT: magic, header crc, length. */
@@ -31,14 +32,18 @@ enum effect_kind {
 	EFFECT_DELETE = 2, /* key */
 	EFFECT_RANGE = 3,  /* from, to */
 };
-struct effect { enum effect_kind kind; struct bytes key, value; /* to, for a range */ };
+struct effect {
+	enum effect_kind kind;
+	struct bytes key, value; /* to, for a range */
+};
 enum { EFFECT_KEY_MAX = 2048 };
 
 static inline size_t effect_bytes(struct bytes key, struct bytes value)
 {
 	return 1 + 2 + key.len + 4 + value.len;
 }
-uint8_t *effect_put(uint8_t *to, enum effect_kind kind, struct bytes key, struct bytes value); /* its end */
+uint8_t *effect_put(
+	uint8_t *to, enum effect_kind kind, struct bytes key, struct bytes value); /* its end */
 /* The next effect; false at the end (r->ok) or when the bytes are none (!r->ok). */
 bool effect_get(struct reader *r, struct effect *ret_e);
 #endif

@@ -3,16 +3,23 @@
  * merge, so that no old page is pinned while nothing is merged.
  *
  * LMDB keys end at 511 bytes.  Keys up to SHORT_MAX are stored as they are.  Longer ones that share
- * their first SHORT_MAX bytes live together in one *group* row, whose key is that prefix and one zero
- * byte, so it stands right behind the key that equals the prefix and before every other: order is kept.
- * A group's value: for each member u16 length of the rest of its key, u32 length of its value, both. */
+ * their first SHORT_MAX bytes live together in one *group* row, whose key is that prefix and one
+ * zero byte, so it stands right behind the key that equals the prefix and before every other: order
+ * is kept. A group's value: for each member u16 length of the rest of its key, u32 length of its
+ * value, both. */
 #include "base/check.h"
 #include "meta/tree.h"
 #include <lmdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { SHORT_MAX = 500, GROUP_KEY = SHORT_MAX + 1, KEY_MAX = 2048, PATH_MAX_BYTES = 512, FORMAT = 1 };
+enum {
+	SHORT_MAX = 500,
+	GROUP_KEY = SHORT_MAX + 1,
+	KEY_MAX = 2048,
+	PATH_MAX_BYTES = 512,
+	FORMAT = 1
+};
 static const char mark_key[] = ""; /* the byte 0: before every table */
 
 struct tree {
@@ -29,24 +36,44 @@ struct tree {
 static int map_error(int rc)
 {
 	switch (rc) {
-	case 0: return 0;
-	case MDB_NOTFOUND: return E_NOTFOUND;
-	case MDB_MAP_FULL: case 28 /* ENOSPC */: return E_FULL;
-	case 12 /* ENOMEM */: return E_NOMEM;
-	case MDB_CORRUPTED: case MDB_PAGE_NOTFOUND: case MDB_INVALID: case MDB_VERSION_MISMATCH:
-	case MDB_PANIC: case MDB_INCOMPATIBLE: return E_CORRUPT;
-	case 16 /* EBUSY */: case 11 /* EAGAIN */: return E_INUSE;
-	default: return E_IO;
+	case 0:
+		return 0;
+	case MDB_NOTFOUND:
+		return E_NOTFOUND;
+	case MDB_MAP_FULL:
+	case 28 /* ENOSPC */:
+		return E_FULL;
+	case 12 /* ENOMEM */:
+		return E_NOMEM;
+	case MDB_CORRUPTED:
+	case MDB_PAGE_NOTFOUND:
+	case MDB_INVALID:
+	case MDB_VERSION_MISMATCH:
+	case MDB_PANIC:
+	case MDB_INCOMPATIBLE:
+		return E_CORRUPT;
+	case 16 /* EBUSY */:
+	case 11 /* EAGAIN */:
+		return E_INUSE;
+	default:
+		return E_IO;
 	}
 }
 
 static int fail(struct err_note *note, int rc, const char *what, const char *path)
 {
-	return rc == 0 ? 0 : err_set(note, map_error(rc), "%s %s: %s", what, path, mdb_strerror(rc));
+	return rc == 0 ? 0
+		       : err_set(note, map_error(rc), "%s %s: %s", what, path, mdb_strerror(rc));
 }
 
-static MDB_val val_of(struct bytes b) { return (MDB_val){ b.len, (void *)(uintptr_t)b.p }; }
-static struct bytes bytes_in(MDB_val v) { return bytes_of(v.mv_data, v.mv_size); }
+static MDB_val val_of(struct bytes b)
+{
+	return (MDB_val){ b.len, (void *)(uintptr_t)b.p };
+}
+static struct bytes bytes_in(MDB_val v)
+{
+	return bytes_of(v.mv_data, v.mv_size);
+}
 
 /* ---- the mark ---- */
 enum { MARK_BYTES = 56 };
@@ -96,8 +123,9 @@ static int open_env(struct tree *t, uint64_t bytes_max, struct err_note *note)
 	MDB_txn *txn;
 	int rc;
 
-	if ((rc = mdb_env_create(&t->env)) != 0 || (rc = mdb_env_set_mapsize(t->env, bytes_max)) != 0
-		|| (rc = mdb_env_open(t->env, t->path, flags, 0600)) != 0)
+	if ((rc = mdb_env_create(&t->env)) != 0 ||
+		(rc = mdb_env_set_mapsize(t->env, bytes_max)) != 0 ||
+		(rc = mdb_env_open(t->env, t->path, flags, 0600)) != 0)
 		return fail(note, rc, "open", t->path);
 	if ((rc = mdb_txn_begin(t->env, NULL, 0, &txn)) != 0)
 		return fail(note, rc, "begin in", t->path);
@@ -111,8 +139,8 @@ static int open_env(struct tree *t, uint64_t bytes_max, struct err_note *note)
 	return fail(note, mdb_txn_begin(t->env, NULL, MDB_RDONLY, &t->read), "read", t->path);
 }
 
-int tree_open(struct sys *s, const char *dir, const char *name, uint64_t bytes_max, struct tree **ret_t,
-	struct err_note *note)
+int tree_open(struct sys *s, const char *dir, const char *name, uint64_t bytes_max,
+	struct tree **ret_t, struct err_note *note)
 {
 	struct tree *t = calloc(1, sizeof *t);
 	int rc;
@@ -144,11 +172,19 @@ void tree_close(struct tree *t)
 	free(t);
 }
 
-struct tree_mark tree_mark(const struct tree *t) { return t->mark; }
-uint64_t tree_rows(const struct tree *t) { return t->rows; }
+struct tree_mark tree_mark(const struct tree *t)
+{
+	return t->mark;
+}
+uint64_t tree_rows(const struct tree *t)
+{
+	return t->rows;
+}
 
 /* ---- groups of long keys ---- */
-struct member { struct bytes rest, value; };
+struct member {
+	struct bytes rest, value;
+};
 
 static bool group_next(struct reader *r, struct member *ret_m)
 {
@@ -184,8 +220,14 @@ static struct bytes group_key(struct bytes key, uint8_t to[GROUP_KEY])
 	return bytes_of(to, GROUP_KEY);
 }
 
-static bool is_group(struct bytes key) { return key.len == GROUP_KEY; }
-static struct bytes rest_of(struct bytes key) { return bytes_of(key.p + SHORT_MAX, key.len - SHORT_MAX); }
+static bool is_group(struct bytes key)
+{
+	return key.len == GROUP_KEY;
+}
+static struct bytes rest_of(struct bytes key)
+{
+	return bytes_of(key.p + SHORT_MAX, key.len - SHORT_MAX);
+}
 
 int tree_get(struct tree *t, struct bytes key, struct bytes *ret_value)
 {
@@ -381,7 +423,8 @@ static int cut_group(struct merge *g, struct bytes key, const struct memtable_ra
 	uint8_t copy[GROUP_KEY];
 
 	memcpy(copy, key.p, key.len); /* key points into the page that is about to change */
-	return group_change(g, bytes_of(copy, key.len), from_here ? rest_of(r->from) : bytes_of("", 0),
+	return group_change(g, bytes_of(copy, key.len),
+		from_here ? rest_of(r->from) : bytes_of("", 0),
 		to_here ? rest_of(r->to) : bytes_of(last, sizeof last), NULL);
 }
 
@@ -455,7 +498,8 @@ static void merge_work(void *arg)
 	g->rc = mdb_txn_commit(g->txn); /* synced */
 }
 
-int tree_merge(struct tree *t, struct memtable *m, const struct tree_mark *mark, struct err_note *note)
+int tree_merge(
+	struct tree *t, struct memtable *m, const struct tree_mark *mark, struct err_note *note)
 {
 	struct merge g = { .t = t, .m = m, .mark = mark, .rows = t->rows };
 	int rc = sys_work(t->sys, merge_work, &g);
@@ -472,7 +516,11 @@ int tree_merge(struct tree *t, struct memtable *m, const struct tree_mark *mark,
 }
 
 /* ---- copies ---- */
-struct copy { struct tree *t; char path[PATH_MAX_BYTES + 8]; int rc; };
+struct copy {
+	struct tree *t;
+	char path[PATH_MAX_BYTES + 8];
+	int rc;
+};
 
 static void copy_work(void *arg)
 {
@@ -499,7 +547,8 @@ int tree_copy(struct tree *t, const char *name, struct err_note *note)
 	return tree_rename(t->sys, t->dir, to, name, note);
 }
 
-int tree_rename(struct sys *s, const char *dir, const char *from, const char *name, struct err_note *note)
+int tree_rename(
+	struct sys *s, const char *dir, const char *from, const char *name, struct err_note *note)
 {
 	char a[PATH_MAX_BYTES * 2], b[PATH_MAX_BYTES * 2];
 	int rc;
@@ -541,5 +590,6 @@ uint64_t tree_resident_bytes(const struct tree *t)
 
 	if (mdb_stat(t->read, t->dbi, &st) != 0)
 		return 0;
-	return (uint64_t)(st.ms_branch_pages + st.ms_leaf_pages + st.ms_overflow_pages) * st.ms_psize;
+	return (uint64_t)(st.ms_branch_pages + st.ms_leaf_pages + st.ms_overflow_pages) *
+	       st.ms_psize;
 }
