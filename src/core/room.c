@@ -275,7 +275,29 @@ uint64_t room_of(uint8_t tier, uint64_t len)
 {
 	uint64_t blocks = (len + LIMIT_BLOCK_BYTES - 1) / LIMIT_BLOCK_BYTES * LIMIT_BLOCK_BYTES;
 
-	return tier_appends(tier) ? blocks + ROOM_HEADER_BYTES : blocks;
+	return blocks + room_header(tier, len);
+}
+
+uint64_t room_header(uint8_t tier, uint64_t len)
+{
+	uint64_t blocks = (len + LIMIT_BLOCK_BYTES - 1) / LIMIT_BLOCK_BYTES;
+	uint64_t bytes = ROOM_HEADER_FIELDS_BYTES + blocks * sizeof(uint32_t);
+
+	if (!tier_appends(tier))
+		return 0;
+	return (bytes + ROOM_HEADER_BYTES - 1) / ROOM_HEADER_BYTES * ROOM_HEADER_BYTES;
+}
+
+uint64_t room_fits(uint8_t tier, uint64_t room)
+{
+	uint64_t len = room / LIMIT_BLOCK_BYTES * LIMIT_BLOCK_BYTES;
+
+	if (len <= room_header(tier, 0))
+		return tier_appends(tier) ? 0 : len;
+	len -= room_header(tier, len);
+	while (room_of(tier, len + LIMIT_BLOCK_BYTES) <= room)
+		len += LIMIT_BLOCK_BYTES;
+	return len;
 }
 
 static struct grant *covering(
@@ -386,13 +408,28 @@ void room_egroup_gone(struct room *r, uint64_t egroup)
 		room_egroup_free(r, e);
 }
 
-void room_domain_close(
+void room_egroup_doom(struct room *r, uint64_t egroup)
+{
+	struct egroup *e = room_find(r, egroup);
+
+	check(e != NULL);
+	e->closed = e->told = e->doomed = true;
+}
+
+uint64_t room_egroup_grant(const struct room *r, uint64_t egroup)
+{
+	const struct egroup *e = room_find(r, egroup);
+
+	return e == NULL || e->grants == NONE ? 0 : r->grants[e->grants].extent_first;
+}
+
+void room_domain_each(
 	struct room *r, uint64_t domain, void (*each)(void *arg, uint64_t egroup), void *arg)
 {
 	uint32_t *head = map64_get(&r->domain_at, domain);
 
-	for (uint32_t i = head != NULL ? *head : NONE; i != NONE; i = r->egroups[i].next) {
-		r->egroups[i].closed = true;
+	for (uint32_t i = head != NULL ? *head : NONE, next; i != NONE; i = next) {
+		next = r->egroups[i].next;
 		each(arg, r->egroups[i].id);
 	}
 }

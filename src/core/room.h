@@ -24,7 +24,10 @@ enum {
 	ROOM_EXTENTS_PER_GRANT = 64, /* ids in one grant: one word of bits */
 	ROOM_PARTS_MAX = 16,         /* parts of one answer */
 	ROOM_IDS_PER_PART = ROOM_EXTENTS_PER_GRANT + 1,
-	ROOM_HEADER_BYTES = 4096, /* before each extent on flash and disk (store/README.md) */
+	/* Before each extent on flash and disk stand whole blocks with these fields and a checksum
+	 * of 4 bytes for each of its blocks (store/README.md). */
+	ROOM_HEADER_BYTES = 4096, /* the least that takes */
+	ROOM_HEADER_FIELDS_BYTES = 128,
 };
 
 struct room_limits {
@@ -80,6 +83,12 @@ struct room_rest {
 	uint64_t egroup, extent_first, credit_bytes, uncommitted; /* one bit for each id */
 };
 bool room_grant_end(struct room *r, uint64_t extent_first, struct room_rest *ret_rest);
+struct room_grant_info {
+	uint64_t egroup, session, credit_bytes, uncommitted;
+};
+bool room_grant_look(const struct room *r, uint64_t extent_first, struct room_grant_info *ret_info);
+/* The grant that an extent id belongs to: its first id; 0 when there is none. */
+uint64_t room_grant_of(const struct room *r, uint64_t egroup, uint64_t extent);
 /* The next grant of a session (or of any session: 0); 0 when there is none.  For walking: after. */
 uint64_t room_next_grant(const struct room *r, uint64_t session, uint64_t after);
 
@@ -89,13 +98,20 @@ void room_unlink(struct room *r, uint64_t egroup, uint64_t len);
 /* The server has dropped bytes of room (room_of() of an extent, or the credit of a rest). */
 void room_dropped(struct room *r, uint64_t egroup, uint64_t room_bytes);
 uint64_t room_of(uint8_t tier, uint64_t len); /* bytes of a device that an extent of len takes */
+uint64_t room_header(uint8_t tier, uint64_t len); /* the part of them before its first byte */
+uint64_t room_fits(uint8_t tier, uint64_t room);  /* longest extent of whole blocks in that room */
 /* An egroup with nothing in it and no grant on it, 0 when there is none: to be dropped on its
  * server. It is not granted on any more. */
 uint64_t room_empty_egroup(struct room *r);
 /* Its server has dropped the whole egroup (all in it is given back, granted or not). */
 void room_egroup_gone(struct room *r, uint64_t egroup);
-/* Stops grants on the egroups of a domain and calls each for every one of them. */
-void room_domain_close(
+/* Its server is to drop the whole of it, whatever is in it: nothing is granted on it any more, and
+ * it is not told as empty. */
+void room_egroup_doom(struct room *r, uint64_t egroup);
+/* Some grant on the egroup: its first extent id; 0 when there is none. */
+uint64_t room_egroup_grant(const struct room *r, uint64_t egroup);
+/* Calls each for every egroup of a domain; each may make it go. */
+void room_domain_each(
 	struct room *r, uint64_t domain, void (*each)(void *arg, uint64_t egroup), void *arg);
 
 /* ---- looking ---- */
@@ -103,7 +119,8 @@ struct room_egroup_info {
 	uint64_t domain, bytes, incarnation, used_bytes, granted_bytes, orphaned_bytes;
 	uint32_t server;
 	uint8_t tier, device;
-	bool lost; /* in memory of an incarnation that is gone */
+	bool lost;   /* in memory of an incarnation that is gone */
+	bool doomed; /* room_egroup_doom() */
 };
 bool room_egroup(const struct room *r, uint64_t egroup, struct room_egroup_info *ret_info);
 struct room_sum {

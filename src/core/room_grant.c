@@ -58,8 +58,7 @@ static uint64_t fits(const struct room *r, const struct device *d, uint64_t room
 {
 	uint64_t max = extent_max(r, d), whole = room / room_of(d->tier, max),
 		 rest = room % room_of(d->tier, max);
-	uint64_t header = tier_appends(d->tier) ? ROOM_HEADER_BYTES : 0;
-	uint64_t len = whole * max + (rest > header ? (rest - header) / 4096 * 4096 : 0);
+	uint64_t len = whole * max + room_fits(d->tier, rest);
 
 	return smaller(smaller(len, want), max * ROOM_EXTENTS_PER_GRANT);
 }

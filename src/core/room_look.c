@@ -18,8 +18,33 @@ bool room_egroup(const struct room *r, uint64_t egroup, struct room_egroup_info 
 		.server = device_of(r, e)->server,
 		.tier = device_of(r, e)->tier,
 		.device = device_of(r, e)->number,
-		.lost = e->lost };
+		.lost = e->lost,
+		.doomed = e->doomed };
 	return true;
+}
+
+bool room_grant_look(const struct room *r, uint64_t extent_first, struct room_grant_info *ret_info)
+{
+	uint32_t *at = map64_get(&r->grant_at, extent_first);
+	const struct grant *g;
+
+	if (at == NULL)
+		return false;
+	g = &r->grants[*at];
+	*ret_info = (struct room_grant_info){ r->egroups[g->egroup].id, g->session, g->credit,
+		g->uncommitted };
+	return true;
+}
+
+uint64_t room_grant_of(const struct room *r, uint64_t egroup, uint64_t extent)
+{
+	const struct egroup *e = room_find(r, egroup);
+
+	for (uint32_t i = e != NULL ? e->grants : NONE; i != NONE; i = r->grants[i].next)
+		if (extent >= r->grants[i].extent_first &&
+			extent - r->grants[i].extent_first < ROOM_EXTENTS_PER_GRANT)
+			return r->grants[i].extent_first;
+	return 0;
 }
 
 uint64_t room_next_grant(const struct room *r, uint64_t session, uint64_t after)

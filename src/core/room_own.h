@@ -30,7 +30,7 @@ struct egroup {
 	uint32_t grants;   /* first of its list of grants */
 	uint32_t next;     /* in its domain's list; in the free list */
 	uint32_t next_empty;
-	bool live, closed, lost;
+	bool live, closed, lost, doomed;
 	bool listed; /* in the list of egroups that became empty */
 	bool told;   /* room_empty_egroup() has returned it */
 };

@@ -321,6 +321,22 @@ static void restart_restores_the_same_sums(void **state)
 	room_free(w.r);
 }
 
+/* What is granted as room for an extent is what the extent takes on its device. */
+static void room_fits_what_it_holds(void **state)
+{
+	for (uint8_t tier = 0; tier < TIER_COUNT; tier++) {
+		for (uint64_t room = 0; room < 10 * MIB; room += 4096) {
+			uint64_t len = room_fits(tier, room);
+
+			assert_true(len == 0 || room_of(tier, len) <= room);
+			assert_true(room_of(tier, len + 4096) > room);
+		}
+	}
+	assert_int_equal(room_of(TIER_FLASH, 1), 8192);
+	assert_int_equal(room_of(TIER_FLASH, 4 * MIB), 4 * MIB + 8192);
+	assert_int_equal(room_of(TIER_DRAM, 1), 4096);
+}
+
 static void map64_agrees_with_an_array(void **state)
 {
 	enum { KEYS = 200 };
@@ -354,6 +370,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(map64_agrees_with_an_array),
+		cmocka_unit_test(room_fits_what_it_holds),
 		cmocka_unit_test(every_byte_comes_back),
 		cmocka_unit_test(full_is_refused_early_and_whole),
 		cmocka_unit_test(spills_to_the_next_tier),

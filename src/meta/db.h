@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* db.h: the rows of one shard: log, memtable, tree.  One ordered map of byte strings; the first byte of
- * a key names its table (rows.def).
+/* db.h: the rows of one shard: log, memtable, tree.  One ordered map of byte strings; the first
+ * byte of a key names its table (rows.def).
  *
  * A write changes the memtable at once and joins the *pending record*; at the end of the turn
- * (fiber_late) everything pending becomes one log record, is written, and the written index moves; a
- * record that somebody wants synced is synced on a worker, and the synced index moves.  Whoever
+ * (fiber_late) everything pending becomes one log record, is written, and the written index moves;
+ * a record that somebody wants synced is synced on a worker, and the synced index moves.  Whoever
  * answered from a row must not let the answer out before db_seen() is written (or synced).
  *
  * Reads and writes never park.  A borrowed value is good until the next write or park. */
@@ -17,49 +17,60 @@ struct db;
 struct db_opts {
 	const char *dir;
 	uint64_t memtable_bytes_max; /* freeze and merge beyond it; 0: default */
-	uint64_t merge_every_ns;     /* and at least this often when there is something; 0: default */
-	uint64_t tree_bytes_max;     /* map size of the tree; 0: default */
-	uint64_t log_segment_bytes;  /* 0: default */
-	/* Called on the loop, never parking, just before what is pending becomes a record: may still
-	 * db_put() and db_delete(), which then belong to that record (sums kept in memory meanwhile). */
+	uint64_t merge_every_ns; /* and at least this often when there is something; 0: default */
+	uint64_t tree_bytes_max; /* map size of the tree; 0: default */
+	uint64_t log_segment_bytes; /* 0: default */
+	/* Called on the loop, never parking, just before what is pending becomes a record: may
+	 * still db_put() and db_delete(), which then belong to that record (sums kept in memory
+	 * meanwhile). */
 	void (*sealing)(void *arg);
 	/* Called on the loop, never parking, when an index moved: let replies out. */
 	void (*moved)(void *arg, uint64_t written, uint64_t synced);
-	/* The log failed (E_IO, E_FULL): nothing is written any more, moved() is not called again. */
+	/* The log failed (E_IO, E_FULL): nothing is written any more, moved() is not called again.
+	 */
 	void (*failed)(void *arg, int rc, const struct err_note *note);
 	void *arg;
 };
 /* Opens or creates; replays the log over the tree.  Its fibers (flusher, syncer, merger) run in g.
- * E_CORRUPT: rot below the watermark; note says what and where.  E_INUSE: another process has it. */
+ * E_CORRUPT: rot below the watermark; note says what and where.  E_INUSE: another process has it.
+ */
 PARKS int db_open(struct sys *s, struct group *g, const struct db_opts *o, struct db **ret_db,
 	struct err_note *note);
-PARKS int db_close(struct db *db, struct err_note *note); /* merges, syncs, ends its fibers, frees */
-void db_drop(struct db *db); /* frees without writing, after the loop is dead (simulated crash) or failed */
+PARKS int db_close(
+	struct db *db, struct err_note *note); /* merges, syncs, ends its fibers, frees */
+void db_drop(struct db *
+		db); /* frees without writing, after the loop is dead (simulated crash) or failed */
 
 int db_get(struct db *db, struct bytes key, struct bytes *ret_value); /* 0 or E_NOTFOUND */
 void db_put(struct db *db, struct bytes key, struct bytes value);
 void db_delete(struct db *db, struct bytes key);                         /* absent is fine */
 void db_delete_range(struct db *db, struct bytes from, struct bytes to); /* from <= key < to */
 
-/* Ascending walk over from <= key < to.  Not across a park or a write: start again from the last key. */
-struct db_iter { struct db *db; void *impl; };
+/* Ascending walk over from <= key < to.  Not across a park or a write: start again from the last
+ * key. */
+struct db_iter {
+	struct db *db;
+	void *impl;
+};
 void db_iter_begin(struct db_iter *it, struct db *db, struct bytes from, struct bytes to);
 bool db_iter_next(struct db_iter *it, struct bytes *ret_key, struct bytes *ret_value);
 void db_iter_end(struct db_iter *it);
 
-uint64_t db_seen(const struct db *db);    /* index that covers everything applied so far */
+uint64_t db_seen(const struct db *db); /* index that covers everything applied so far */
 uint64_t db_written(const struct db *db);
 uint64_t db_synced(const struct db *db);
-void db_want_sync(struct db *db);         /* what is pending now is to be synced */
+void db_want_sync(struct db *db); /* what is pending now is to be synced */
 /* Back-pressure: true while merges cannot keep up; writers answer E_BUSY or wait. */
 bool db_pressed(const struct db *db);
 
-/* Ids from a synced high-water mark, ascending, never given twice.  0 when the block is used up and the
- * next one is not synced yet: answer E_BUSY. Blocks are fetched ahead. */
+/* Ids from a synced high-water mark, ascending, never given twice.  0 when the block is used up and
+ * the next one is not synced yet: answer E_BUSY. Blocks are fetched ahead. */
 uint64_t db_next_id(struct db *db);
+uint64_t db_next_ids(struct db *db, uint32_t n); /* the first of n in a row */
 
 struct db_status {
-	uint64_t memtable_bytes, memtable_rows, frozen_bytes, tree_bytes, tree_resident_bytes, tree_rows;
+	uint64_t memtable_bytes, memtable_rows, frozen_bytes, tree_bytes, tree_resident_bytes,
+		tree_rows;
 	uint64_t log_bytes, seen, written, synced, merged, records, syncs, merges;
 };
 void db_status(const struct db *db, struct db_status *ret_st);

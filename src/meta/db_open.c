@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opening and closing.
+ *
+ *   dir/tree      the merged rows          dir/log/   the log
+ *   dir/tree.old  an older copy of them, which the log still reaches back to
+ *
+ * A tree that cannot be trusted (it does not open, or stands ahead of the log) is put aside as
+ * tree.bad and the older copy takes its place; without one the whole log is replayed, if it has not
+ * been cut. */
+#include "base/check.h"
+#include "meta/db_own.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+static void set_defaults(struct db *db, const struct db_opts *o)
+{
+	db->o = *o;
+	if (db->o.memtable_bytes_max == 0)
+		db->o.memtable_bytes_max = DB_MEMTABLE_BYTES;
+	if (db->o.merge_every_ns == 0)
+		db->o.merge_every_ns = DB_MERGE_EVERY_NS;
+	if (db->o.tree_bytes_max == 0)
+		db->o.tree_bytes_max = DB_TREE_BYTES;
+	if (db->o.log_segment_bytes == 0)
+		db->o.log_segment_bytes = DB_SEGMENT_BYTES;
+}
+
+static void db_free(struct db *db)
+{
+	tree_close(db->tree);
+	log_close(db->log);
+	memtable_free(db->active);
+	memtable_free(db->frozen);
+	free(db->pending.room);
+	free(db->spare.room);
+	free(db);
+}
+
+static int replay(void *arg, uint64_t index, struct bytes payload)
+{
+	struct reader r = reader_of(payload.p, payload.len);
+	struct db *db = arg;
+	struct effect e;
+
+	while (effect_get(&r, &e))
+		db_apply(db, &e);
+	if (!r.ok || reader_left(&r) != 0)
+		return E_CORRUPT;
+	db->sealed = index;
+	return 0;
+}
+
+static PARKS int open_log(struct db *db, struct err_note *note)
+{
+	struct log_opts o = { .dir = db->log_dir,
+		.segment_bytes = db->o.log_segment_bytes,
+		.after = tree_mark(db->tree).index,
+		.replay = replay,
+		.arg = db };
+	struct tree_mark mark = tree_mark(db->tree);
+	uint64_t lo;
+	int rc;
+
+	sys_secret(db->sys, &o.uuid_hi, sizeof o.uuid_hi);
+	sys_secret(db->sys, &o.uuid_lo, sizeof o.uuid_lo);
+	db->sealed = mark.index;
+	if ((rc = log_open(db->sys, &o, &db->log, note)) < 0)
+		return rc;
+	if (mark.index > 0 && (log_uuid(db->log, &lo) != mark.uuid_hi || lo != mark.uuid_lo))
+		return err_set(note, E_CORRUPT,
+			"%s: the rows and the log are not of the same shard", db->dir);
+	db->merged = mark.index;
+	db->sealed = db->written = db->synced = log_index(db->log);
+	return 0;
+}
+
+static PARKS int open_once(struct db *db, struct err_note *note)
+{
+	int rc;
+
+	db->active = memtable_new(db->o.memtable_bytes_max, db->seed);
+	if (db->active == NULL)
+		return err_set(note, E_NOMEM, "no memory for a memtable");
+	if ((rc = tree_open(db->sys, db->dir, "tree", db->o.tree_bytes_max, &db->tree, note)) < 0)
+		return rc;
+	return open_log(db, note);
+}
+
+static void undo_open(struct db *db)
+{
+	tree_close(db->tree);
+	log_close(db->log);
+	memtable_free(db->active);
+	db->tree = NULL;
+	db->log = NULL;
+	db->active = NULL;
+}
+
+/* The tree is in doubt: puts it aside and the older copy in its place. */
+static PARKS int use_older(struct db *db)
+{
+	int rc = tree_remove(db->sys, db->dir, "tree.bad", NULL);
+
+	if (rc < 0)
+		return rc;
+	rc = tree_rename(db->sys, db->dir, "tree", "tree.bad", NULL);
+	if (rc < 0 && rc != E_NOTFOUND)
+		return rc;
+	rc = tree_remove(db->sys, db->dir, "tree", NULL); /* its lock file */
+	if (rc < 0)
+		return rc;
+	rc = tree_rename(db->sys, db->dir, "tree.old", "tree", NULL);
+	return rc == E_NOTFOUND ? 0 : rc;
+}
+
+static PARKS int open_any(struct db *db, struct err_note *note)
+{
+	struct err_note again;
+	int rc = open_once(db, note);
+
+	if (rc != E_CORRUPT)
+		return rc;
+	undo_open(db);
+	if (use_older(db) < 0)
+		return rc;
+	if (open_once(db, &again) < 0) /* the first finding says more */
+		return rc;
+	sys_reached(db->sys, "db: rows rebuilt from the older copy and the log");
+	return 0;
+}
+
+/* ---- ids ---- */
+static int find_ids(struct db *db, struct err_note *note)
+{
+	uint8_t key = DB_ID_KEY;
+	struct bytes value;
+	int rc = db_get(db, bytes_of(&key, 1), &value);
+
+	if (rc < 0 && rc != E_NOTFOUND)
+		return err_set(note, rc, "the mark of ids cannot be read");
+	if (rc == 0 && value.len != 8)
+		return err_set(note, E_CORRUPT, "the mark of ids cannot be read");
+	db->id_next = rc == 0 ? le64(value.p) : DB_ALLOCATOR + 1;
+	db->id_mark = db->id_asked = db->id_next;
+	return 0;
+}
+
+static PARKS int first_ids(struct db *db, struct err_note *note)
+{
+	int rc = 0;
+
+	db_ask_ids(db);
+	while (rc == 0 && db->id_mark == db->id_next && !db->failed)
+		rc = waitq_wait(&db->idle, sys_after(db->sys, 30 * SYS_SEC));
+	if (db->failed)
+		return err_set(note, db->why_rc, "%s", db->why.text);
+	return rc < 0 ? err_set(note, rc, "%s: the log cannot be written", db->dir) : 0;
+}
+
+static PARKS int make_dirs(struct db *db, const char *dir, struct err_note *note)
+{
+	int rc;
+
+	if ((size_t)snprintf(db->dir, sizeof db->dir, "%s", dir) >= sizeof db->dir)
+		return err_set(note, E_INVALID, "%.100s...: the path is too long", dir);
+	snprintf(db->log_dir, sizeof db->log_dir, "%s/log", db->dir);
+	if ((rc = sys_mkdir(db->sys, db->dir, note)) < 0 ||
+		(rc = sys_mkdir(db->sys, db->log_dir, note)) < 0)
+		return rc;
+	return sys_sync_dir(db->sys, db->dir, note);
+}
+
+int db_open(struct sys *s, struct group *g, const struct db_opts *o, struct db **ret_db,
+	struct err_note *note)
+{
+	struct db *db = calloc(1, sizeof *db);
+	int rc;
+
+	if (db == NULL)
+		return err_set(note, E_NOMEM, "no memory for a shard's rows");
+	db->sys = s;
+	db->fibers = g;
+	set_defaults(db, o);
+	sys_secret(s, &db->seed, sizeof db->seed);
+	waitq_init(&db->dirty);
+	waitq_init(&db->sync);
+	waitq_init(&db->merge);
+	waitq_init(&db->idle);
+	if ((rc = make_dirs(db, o->dir, note)) < 0 || (rc = open_any(db, note)) < 0 ||
+		(rc = find_ids(db, note)) < 0) {
+		db_free(db);
+		return rc;
+	}
+	if ((rc = db_start(db, g)) == 0 && (rc = first_ids(db, note)) == 0) {
+		*ret_db = db;
+		return 0;
+	}
+	group_cancel(g);
+	group_wait(g);
+	db_free(db);
+	return rc;
+}
+
+/* ---- closing ---- */
+static PARKS int settle(struct db *db)
+{
+	uint64_t until_ns = sys_after(db->sys, 60 * SYS_SEC);
+	int rc = 0;
+
+	while (rc == 0 && !db->failed && (db->pending.any || db->synced < db->sealed)) {
+		db_want_sync(db);
+		rc = waitq_wait(&db->idle, until_ns);
+	}
+	return db->failed ? db->why_rc : rc;
+}
+
+/* Everything is in the log already; merging makes the next start quick. */
+static PARKS int merge_rest(struct db *db, struct err_note *note)
+{
+	int rc = 0;
+
+	for (int i = 0; rc == 0 && i < 2; i++) {
+		if (db->frozen != NULL)
+			rc = db_merge_now(db, note);
+		if (rc == 0 && i == 0 && !memtable_empty(db->active)) {
+			db->frozen = db->active;
+			db->frozen_index = db->sealed;
+			memtable_freeze(db->frozen);
+			db->active = memtable_new(db->o.memtable_bytes_max, db->seed);
+			if (db->active == NULL)
+				return err_set(note, E_NOMEM, "no memory for a memtable");
+		}
+	}
+	return rc;
+}
+
+int db_close(struct db *db, struct err_note *note)
+{
+	int rc;
+
+	if (db == NULL)
+		return 0;
+	check(db->walks == 0);
+	rc = settle(db);
+	group_cancel(db->fibers);
+	group_wait(db->fibers);
+	if (rc == 0)
+		rc = merge_rest(db, note);
+	else
+		err_set(note, rc, "%s: not everything could be written: %s", db->dir,
+			db->failed ? db->why.text : err_text(rc));
+	db_free(db);
+	return rc;
+}
+
+void db_drop(struct db *db)
+{
+	if (db != NULL)
+		db_free(db);
+}

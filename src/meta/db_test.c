@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Whatever is put, deleted and cut off, in memory, merged or replayed, reads like a sorted array.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include "base/prng.h"
+#include "meta/db.h"
+#include "sys/uv/sys_uv.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { KEYS = 700, KEY_MAX = 1100, VALUE_MAX = 600, STEPS = 30000, MEMTABLE = 64 << 10 };
+
+struct model {
+	uint8_t key[KEY_MAX];
+	size_t key_len, value_len;
+	uint8_t value[VALUE_MAX];
+	bool there;
+};
+struct world {
+	struct sys *sys;
+	struct group fibers;
+	struct db *db;
+	struct model *m; /* KEYS, ascending */
+	struct prng p;
+	char dir[64];
+	uint64_t written, synced;
+	int opens;
+};
+
+static int compare_models(const void *a, const void *b)
+{
+	const struct model *x = a, *y = b;
+
+	return bytes_compare(bytes_of(x->key, x->key_len), bytes_of(y->key, y->key_len));
+}
+
+static struct bytes key_of(const struct model *m)
+{
+	return bytes_of(m->key, m->key_len);
+}
+
+/* Short keys, keys around the tree's limit, and long ones that share prefixes beyond it. */
+static void make_keys(struct world *w)
+{
+	static const size_t lengths[] = { 2, 9, 17, 40, 499, 500, 501, 502, 511, 512, 700, 1090 };
+
+	for (int i = 0; i < KEYS; i++) {
+		struct model *m = &w->m[i];
+
+		m->key_len = lengths[prng_below(&w->p, sizeof lengths / sizeof lengths[0])];
+		memset(m->key, 'k', m->key_len);
+		m->key[0] = (uint8_t)('a' + i % 4);
+		for (size_t k = 0; k < 3 && k + 1 < m->key_len;
+			k++) /* differ at the front or at the end */
+			m->key[i % 2 == 0 ? 1 + k : m->key_len - 1 - k] = (uint8_t)prng_below(
+				&w->p, 256);
+	}
+	qsort(w->m, KEYS, sizeof *w->m, compare_models);
+	for (int i = 1; i < KEYS;
+		i++) { /* an equal one becomes another, and all are sorted again */
+		if (compare_models(&w->m[i - 1], &w->m[i]) != 0)
+			continue;
+		w->m[i].key[w->m[i].key_len++] = (uint8_t)prng_below(&w->p, 256);
+		qsort(w->m, KEYS, sizeof *w->m, compare_models);
+		i = 0;
+	}
+}
+
+static void moved(void *arg, uint64_t written, uint64_t synced)
+{
+	struct world *w = arg;
+
+	assert_true(written >= w->written);
+	assert_true(synced >= w->synced);
+	assert_true(synced <= written);
+	w->written = written;
+	w->synced = synced;
+}
+
+static void open_db(struct world *w)
+{
+	struct db_opts o = { .dir = w->dir,
+		.memtable_bytes_max = MEMTABLE,
+		.merge_every_ns = 20 * SYS_MS,
+		.tree_bytes_max = 256 << 20,
+		.log_segment_bytes = 256 << 10,
+		.moved = moved,
+		.arg = w };
+	struct err_note note;
+
+	w->written = w->synced = 0;
+	group_init(&w->fibers, sys_loop(w->sys));
+	if (db_open(w->sys, &w->fibers, &o, &w->db, &note) < 0)
+		fail_msg("%s", note.text);
+	w->opens++;
+}
+
+static void close_db(struct world *w)
+{
+	struct err_note note;
+
+	if (db_close(w->db, &note) < 0)
+		fail_msg("%s", note.text);
+}
+
+static void check_get(struct world *w, struct model *m)
+{
+	struct bytes v;
+	int rc = db_get(w->db, key_of(m), &v);
+
+	assert_int_equal(rc, m->there ? 0 : E_NOTFOUND);
+	if (rc == 0) {
+		assert_int_equal(v.len, m->value_len);
+		assert_memory_equal(v.p, m->value, v.len);
+	}
+}
+
+static void check_walk(struct world *w, int from, int to)
+{
+	struct bytes key, value;
+	struct db_iter it;
+	int i = from;
+
+	db_iter_begin(&it, w->db, key_of(&w->m[from]), key_of(&w->m[to]));
+	while (db_iter_next(&it, &key, &value)) {
+		while (i < to && !w->m[i].there)
+			i++;
+		assert_true(i < to);
+		assert_true(bytes_equal(key, key_of(&w->m[i])));
+		assert_true(bytes_equal(value, bytes_of(w->m[i].value, w->m[i].value_len)));
+		i++;
+	}
+	while (i < to && !w->m[i].there)
+		i++;
+	assert_int_equal(i, to);
+	db_iter_end(&it);
+}
+
+static void put(struct world *w, struct model *m)
+{
+	m->there = true;
+	m->value_len = (size_t)prng_below(&w->p, VALUE_MAX);
+	for (size_t i = 0; i < m->value_len; i += 8) {
+		uint64_t v = prng_next(&w->p);
+
+		memcpy(m->value + i, &v, m->value_len - i < 8 ? m->value_len - i : 8);
+	}
+	db_put(w->db, key_of(m), bytes_of(m->value, m->value_len));
+}
+
+static void cut(struct world *w)
+{
+	int from = (int)prng_below(&w->p, KEYS), to = from + (int)prng_below(&w->p, 40);
+
+	if (to >= KEYS)
+		to = KEYS - 1;
+	for (int i = from; i < to; i++)
+		w->m[i].there = false;
+	db_delete_range(w->db, key_of(&w->m[from]), key_of(&w->m[to]));
+}
+
+static void step(struct world *w)
+{
+	struct model *m = &w->m[prng_below(&w->p, KEYS)];
+	int a = (int)prng_below(&w->p, KEYS), b = (int)prng_below(&w->p, KEYS);
+
+	switch (prng_below(&w->p, 16)) {
+	case 0:
+	case 1:
+	case 2:
+	case 3:
+	case 4:
+	case 5:
+		put(w, m);
+		break;
+	case 6:
+	case 7:
+		m->there = false;
+		db_delete(w->db, key_of(m));
+		break;
+	case 8:
+		if (prng_odds(&w->p, 1, 8))
+			cut(w);
+		break;
+	case 9:
+		if (prng_odds(&w->p, 1, 10))
+			check_walk(w, a < b ? a : b, a < b ? b : a);
+		break;
+	case 10:
+		fiber_yield();
+		break;
+	case 11:
+		if (prng_odds(&w->p, 1, 100))
+			db_want_sync(w->db);
+		break;
+	case 12:
+		if (prng_odds(&w->p, 1, 60))
+			fiber_sleep(sys_after(w->sys, 2 * SYS_MS));
+		break;
+	case 13:
+		if (prng_odds(&w->p, 1, 200)) {
+			close_db(w);
+			open_db(w);
+		}
+		break;
+	default:
+		check_get(w, m);
+		break;
+	}
+}
+
+static int random_life(void *arg)
+{
+	struct world *w = arg;
+	struct db_status st;
+
+	open_db(w);
+	for (int i = 0; i < STEPS; i++)
+		step(w);
+	check_walk(w, 0, KEYS - 1);
+	db_status(w->db, &st);
+	assert_true(w->opens > 3);
+	close_db(w);
+	open_db(w);
+	for (int i = 0; i < KEYS; i++)
+		check_get(w, &w->m[i]);
+	check_walk(w, 0, KEYS - 1);
+	close_db(w);
+	return 0;
+}
+
+static int ids_ascend(void *arg)
+{
+	struct world *w = arg;
+	uint64_t last = 0, id;
+
+	open_db(w);
+	for (int i = 0; i < 400000; i++) {
+		while ((id = db_next_id(w->db)) == 0)
+			assert_int_equal(fiber_sleep(sys_after(w->sys, SYS_MS)), 0);
+		assert_true(id > last);
+		last = id;
+		if (i % 150000 == 149999) {
+			close_db(w);
+			open_db(w);
+		}
+		if (i % 1000 == 0)
+			fiber_yield();
+	}
+	close_db(w);
+	return 0;
+}
+
+static int indexes_move(void *arg)
+{
+	struct world *w = arg;
+	uint64_t seen;
+
+	open_db(w);
+	db_put(w->db, BYTES("x"), BYTES("1"));
+	seen = db_seen(w->db);
+	assert_true(seen > db_written(w->db));
+	fiber_yield();
+	fiber_late();
+	fiber_yield();
+	assert_true(db_written(w->db) >= seen);
+	assert_true(db_seen(w->db) == seen); /* nothing new: nothing new to wait for */
+	db_put(w->db, BYTES("x"), BYTES("2"));
+	db_want_sync(w->db);
+	seen = db_seen(w->db);
+	for (int i = 0; i < 1000 && db_synced(w->db) < seen; i++)
+		fiber_sleep(sys_after(w->sys, 5 * SYS_MS));
+	assert_true(db_synced(w->db) >= seen);
+	assert_true(w->synced >= seen);
+	close_db(w);
+	return 0;
+}
+
+static void run(fiber_fn *fn, uint64_t seed)
+{
+	char clean[128];
+	struct err_note note;
+	struct world w = { .p = prng_fork(seed, 1), .dir = "/tmp/wadi-db-test-XXXXXX" };
+
+	w.m = calloc(KEYS, sizeof *w.m);
+	make_keys(&w);
+	assert_non_null(mkdtemp(w.dir));
+	assert_int_equal(sys_uv_new(&w.sys, &note), 0);
+	assert_int_equal(sys_uv_run(w.sys, "test", fn, &w), 0);
+	sys_uv_free(w.sys);
+	free(w.m);
+	snprintf(clean, sizeof clean, "rm -r '%s'", w.dir);
+	assert_int_equal(system(clean), 0);
+}
+
+static void reads_like_a_sorted_array(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 3; seed++)
+		run(random_life, seed);
+}
+
+static void never_gives_an_id_twice(void **state)
+{
+	(void)state;
+	run(ids_ascend, 1);
+}
+
+static void tells_when_it_is_written_and_durable(void **state)
+{
+	(void)state;
+	run(indexes_move, 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(tells_when_it_is_written_and_durable),
+		cmocka_unit_test(never_gives_an_id_twice),
+		cmocka_unit_test(reads_like_a_sorted_array),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

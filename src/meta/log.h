@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* log.h: the write-ahead log of a node (reliability: records, chains, watermark, torn tail or rot).
+ *
+ * Segments, "%016x.log" by their first lsn, hold records; all fields little-endian, each record
+ * padded with zeros to a multiple of 8:
+ *
+ *    0 magic u32 · header crc u32 (of 8..95) · uuid u64 u64 · lsn u64 · kind u16 · shard u16 ·
+ * length u32 40 epoch u64 · index u64 · payload crc u32 · zero u32 · durable lsn u64 · node chain
+ * u64 80 shard chain u64 · previous node chain u64                              96 payload
+ *
+ * Each segment begins with a BEGIN record, which names the lsn and the chain it continues from:
+ * what a segment before it holds from that lsn on was never acknowledged as part of this history
+ * and does not count.  Every start begins a segment, so a torn tail is left behind, not
+ * overwritten.
+ *
+ * "mark" holds four copies of the durable watermark, written in turn right behind each sync.
+ *
+ * A bad record at or below the watermark, or below the durable lsn of a later valid record, or one
+ * that a later segment continues from, is rot: E_CORRUPT.  Any other is the torn tail. */
+#ifndef META_LOG_H
+#define META_LOG_H
+#include "base/bytes.h"
+#include "sys/sys.h"
+
+enum { LOG_HEADER_BYTES = 96, LOG_PAYLOAD_BYTES_MAX = 256 << 20 };
+enum log_kind { LOG_BEGIN = 1, LOG_EFFECTS = 2 };
+
+/* Where a history stands: the last record and the chains through it. */
+struct log_place {
+	uint64_t lsn, index, node_chain, shard_chain;
+};
+
+struct log;
+struct log_opts {
+	const char *dir; /* exists */
+	uint64_t segment_bytes;
+	uint64_t uuid_hi, uuid_lo; /* for a new log; an old one keeps its own */
+	/* Replays what lies behind index `after` in order.  A negative code ends the opening with
+	 * it. */
+	uint64_t after;
+	int (*replay)(void *arg, uint64_t index, struct bytes payload);
+	void *arg;
+};
+/* E_CORRUPT: rot, with file, offset and lsn in the note; or the log does not reach back to `after`.
+ */
+PARKS int log_open(
+	struct sys *s, const struct log_opts *o, struct log **ret_l, struct err_note *note);
+void log_close(struct log *l); /* without a sync; NULL is fine */
+
+uint64_t log_index(const struct log *l); /* of the last record */
+uint64_t log_uuid(const struct log *l, uint64_t *ret_lo);
+struct log_place log_place(const struct log *l);
+uint64_t log_bytes(const struct log *l); /* of all segments, written part */
+
+/* Appends one record with the next index.  room[0..LOG_HEADER_BYTES) is filled in; the payload
+ * follows it, and there are 8 bytes of room behind.  One append at a time.  After an error the log
+ * is dead. */
+PARKS int log_append(struct log *l, uint8_t *room, size_t payload_len, struct err_note *note);
+/* Everything appended before the call is durable when it returns 0; *ret_index names it.  Appends
+ * go on meanwhile; one sync at a time.  After an error the log is dead. */
+PARKS int log_sync(struct log *l, uint64_t *ret_index, struct err_note *note);
+/* Makes the next segment's file ahead of need, so that neither an append waits for it nor a full
+ * disk is found out too late: E_FULL tells that only the rest of this segment is left. */
+PARKS int log_prepare(struct log *l, struct err_note *note);
+bool log_wants_prepare(const struct log *l);
+bool log_tight(const struct log *l); /* the last log_prepare() found the disk full */
+/* Forgets the segments that hold nothing behind index. */
+PARKS int log_cut(struct log *l, uint64_t index, struct err_note *note);
+#endif

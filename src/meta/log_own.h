@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* log_own.h: the inside of a log, for log.c (writing) and log_open.c (reading). */
+#ifndef META_LOG_OWN_H
+#define META_LOG_OWN_H
+#include "base/list.h"
+#include "meta/log.h"
+#include "meta/record.h"
+
+enum { LOG_PATH_MAX = 512, LOG_SEGMENTS_MAX = 4096, LOG_EPOCH = 1, LOG_SHARD = 0 };
+
+/* A segment: records (first_lsn is its BEGIN's) that follow index begin_index. */
+struct segment {
+	uint64_t first_lsn, begin_index, bytes;
+};
+
+struct log {
+	struct sys *sys;
+	char dir[LOG_PATH_MAX];
+	uint64_t segment_bytes, uuid_hi, uuid_lo;
+	struct log_place place;                    /* of the last record appended */
+	struct segment segments[LOG_SEGMENTS_MAX]; /* oldest first; the last is written to */
+	uint32_t n_segments;
+	struct sys_file *file;        /* of the last segment */
+	uint64_t at;                  /* its end */
+	struct sys_file *next;        /* prepared: "next.log" */
+	struct sys_file *unsynced[8]; /* left behind full, not synced yet */
+	uint32_t n_unsynced;
+	struct sys_file *mark;
+	uint64_t mark_seq, durable_lsn, durable_chain;
+	bool dead, appending, syncing, tight;
+	bool rolling; /* "next.log" may be getting its name: nobody makes another meanwhile */
+};
+
+void segment_path(const struct log *l, uint64_t first_lsn, char ret_path[LOG_PATH_MAX * 2]);
+/* Makes the last segment one that follows l->place, with its BEGIN written. */
+PARKS int segment_begin(struct log *l, struct err_note *note);
+PARKS int mark_write(struct log *l, uint64_t lsn, uint64_t chain, struct err_note *note);
+
+enum { MARK_SLOTS = 4, MARK_BYTES = 64, MARK_SLOT_BYTES = 4096 };
+struct mark {
+	uint64_t uuid_hi, uuid_lo, seq, lsn, chain;
+};
+void mark_put(const struct mark *m, uint8_t to[MARK_BYTES]);
+bool mark_get(const uint8_t from[MARK_BYTES], struct mark *ret_m);
+#endif
