@@ -27,7 +27,6 @@ LAYERS = {
 }
 LAYERS["client"].append("wadi.h")
 # One file may reach further than its folder, for a reason.
-HEADERS_LATER = ["src/node/meta.h"]  # stand on structs made from the messages
 LAYER_EXCEPTIONS = {
     # (path, folder): reason
 }
@@ -151,7 +150,6 @@ BANNED_WORDS = [
 WORD_EXCEPTIONS = ["test/tidy_rules.py", "test/tidy_test.py", "LICENSE"]
 
 # ---- what a folder and a file must have ----
-README_LATER = []  # whose first sources came before their page
 README_FOLDERS = ["src/*", "sim", "bench", "fuzz", "test", "python", "include", "scripts", "docs"]
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 SPDX_NAMES = ["*.c", "*.h", "*.S", "*.py", "*.sh", "scripts/*", ".ci/*", "bench/run"]
