@@ -12,11 +12,12 @@ struct principal {
 	uint64_t job;
 };
 
-/* check() does not park.  E_DENIED: the token is nobody's.  Never called with an empty token: an
+/* resolve() does not park.  E_DENIED: the token is nobody's.  Never called with an empty token: an
  * empty one is an administrator on a Unix socket whose peer has the server's own user id, else
  * nobody. */
 struct auth {
-	int (*check)(void *arg, struct bytes token, struct principal *ret_p, struct err_note *note);
+	int (*resolve)(
+		void *arg, struct bytes token, struct principal *ret_p, struct err_note *note);
 	void *arg;
 };
 #endif

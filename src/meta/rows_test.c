@@ -40,17 +40,16 @@ static int copies(struct bytes b, void **ret_copy)
 }
 
 /* For each row: fill, encode, decode, compare; then truncations of the value, and a byte more. */
-#define ROW(name, table, version) \
-static void fill_##name(struct row_##name *r) \
-{ \
-	memset(r, 0, sizeof *r);
-#define K(field) r->field = any_number();
-#define KB(field, max) r->field = any_bytes(max);
+#define ROW(name, table, version)                                                                  \
+	static void fill_##name(struct row_##name *r)                                              \
+	{                                                                                          \
+		memset(r, 0, sizeof *r);
+#define K(field)              r->field = any_number();
+#define KB(field, max)        r->field = any_bytes(max);
 #define F(type, field, since) r->field = (row_##type)any_number();
-#define V(field, since) r->field = any_number();
-#define B(field, max, since) r->field = any_bytes(max);
-#define END(name) \
-}
+#define V(field, since)       r->field = any_number();
+#define B(field, max, since)  r->field = any_bytes(max);
+#define END(name)             }
 #include "meta/rows.def"
 #undef ROW
 #undef K
@@ -60,18 +59,18 @@ static void fill_##name(struct row_##name *r) \
 #undef B
 #undef END
 
-#define ROW(name, table, version) \
-static bool equal_##name(const struct row_##name *a, const struct row_##name *b) \
-{ \
-	bool same = true;
-#define K(field) same &= a->field == b->field;
-#define KB(field, max) same &= bytes_equal(a->field, b->field);
+#define ROW(name, table, version)                                                                  \
+	static bool equal_##name(const struct row_##name *a, const struct row_##name *b)           \
+	{                                                                                          \
+		bool same = true;
+#define K(field)              same &= a->field == b->field;
+#define KB(field, max)        same &= bytes_equal(a->field, b->field);
 #define F(type, field, since) same &= a->field == b->field;
-#define V(field, since) same &= a->field == b->field;
-#define B(field, max, since) same &= bytes_equal(a->field, b->field);
-#define END(name) \
-	return same; \
-}
+#define V(field, since)       same &= a->field == b->field;
+#define B(field, max, since)  same &= bytes_equal(a->field, b->field);
+#define END(name)                                                                                  \
+	return same;                                                                               \
+	}
 #include "meta/rows.def"
 #undef ROW
 #undef K
@@ -81,36 +80,38 @@ static bool equal_##name(const struct row_##name *a, const struct row_##name *b)
 #undef B
 #undef END
 
-#define ROW(name, table, version) \
-static void test_##name(void **state) \
-{ \
-	static uint8_t key_room[ROW_##name##_KEY_MAX], value_room[ROW_##name##_VALUE_MAX + 1]; \
-	struct row_##name in, out; \
-	for (unsigned i = 0; i < ROUNDS; i++) { \
-		struct bytes key, value; \
-		void *copy; \
-		fill_##name(&in); \
-		key = row_##name##_key(&in, key_room); \
-		value = row_##name##_put(&in, value_room); \
-		memset(&out, 0xee, sizeof out); \
-		assert_int_equal(row_##name##_key_get(key, &out), 0); \
-		assert_int_equal(row_##name##_get(value, &out), 0); \
-		assert_true(equal_##name(&in, &out)); \
-		copies(value, &copy); \
-		for (size_t len = 0; len < value.len; len += 1 + len / 8) \
-			assert_int_equal(row_##name##_get(bytes_of(copy, len), &out), E_CORRUPT); \
-		free(copy); \
-		value_room[value.len] = 0; \
-		value.len++; \
-		assert_int_equal(row_##name##_get(value, &out), E_CORRUPT); \
-		value_room[0] = 200; /* of a newer program: what it appended is skipped */ \
-		assert_int_equal(row_##name##_get(value, &out), 0); \
-		value_room[0] = 0; \
-		assert_int_equal(row_##name##_get(value, &out), E_CORRUPT); \
-		key_room[0] ^= 0x80; \
-		assert_int_equal(row_##name##_key_get(key, &out), E_CORRUPT); \
-	} \
-}
+#define ROW(name, table, version)                                                                  \
+	static void test_##name(void **state)                                                      \
+	{                                                                                          \
+		static uint8_t key_room[ROW_##name##_KEY_MAX],                                     \
+			value_room[ROW_##name##_VALUE_MAX + 1];                                    \
+		struct row_##name in, out;                                                         \
+		for (unsigned i = 0; i < ROUNDS; i++) {                                            \
+			struct bytes key, value;                                                   \
+			void *copy;                                                                \
+			fill_##name(&in);                                                          \
+			key = row_##name##_key(&in, key_room);                                     \
+			value = row_##name##_put(&in, value_room);                                 \
+			memset(&out, 0xee, sizeof out);                                            \
+			assert_int_equal(row_##name##_key_get(key, &out), 0);                      \
+			assert_int_equal(row_##name##_get(value, &out), 0);                        \
+			assert_true(equal_##name(&in, &out));                                      \
+			copies(value, &copy);                                                      \
+			for (size_t len = 0; len < value.len; len += 1 + len / 8)                  \
+				assert_int_equal(                                                  \
+					row_##name##_get(bytes_of(copy, len), &out), E_CORRUPT);   \
+			free(copy);                                                                \
+			value_room[value.len] = 0;                                                 \
+			value.len++;                                                               \
+			assert_int_equal(row_##name##_get(value, &out), E_CORRUPT);                \
+			value_room[0] = 200; /* of a newer program: what it appended is skipped */ \
+			assert_int_equal(row_##name##_get(value, &out), 0);                        \
+			value_room[0] = 0;                                                         \
+			assert_int_equal(row_##name##_get(value, &out), E_CORRUPT);                \
+			key_room[0] ^= 0x80;                                                       \
+			assert_int_equal(row_##name##_key_get(key, &out), E_CORRUPT);              \
+		}                                                                                  \
+	}
 #define K(field)
 #define KB(field, max)
 #define F(type, field, since)
@@ -164,7 +165,7 @@ static void ranges_hold_one_parent(void **state)
 			uint8_t room[ROW_name_KEY_MAX];
 			struct bytes key = row_name_key(&row, room);
 			bool inside = bytes_compare(key, r.from) >= 0 &&
-				bytes_compare(key, r.to) < 0;
+				      bytes_compare(key, r.to) < 0;
 
 			assert_int_equal(inside, i == k);
 		}
@@ -192,10 +193,15 @@ static void a_small_file_has_small_rows(void **state)
 	struct row_name name = {
 		.parent = 4711, .name = BYTES("0123456789abcdef"), .inode = 1 << 30
 	};
-	struct row_inode inode = { .bucket = 4711, .inode = 1 << 30, .place = PLACE_SLAB,
+	struct row_inode inode = { .bucket = 4711,
+		.inode = 1 << 30,
+		.place = PLACE_SLAB,
 		.size = 1024,
-		.mtime_ms = UINT64_C(1800000000000), .ctime_ms = UINT64_C(1800000000000), .crc = 1,
-		.life = 300, .slot = UINT64_C(1) << 40 };
+		.mtime_ms = UINT64_C(1800000000000),
+		.ctime_ms = UINT64_C(1800000000000),
+		.crc = 1,
+		.life = 300,
+		.slot = UINT64_C(1) << 40 };
 	uint8_t room[ROW_inode_VALUE_MAX], key[ROW_name_KEY_MAX];
 
 	assert_true(row_name_put(&name, room).len <= 17);

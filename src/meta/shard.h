@@ -52,6 +52,8 @@ struct shard_call {
 	struct err_note note; /* out: filled on failure */
 };
 uint64_t shard_seen(const struct shard *sh);
+int shard_failed(const struct shard *sh);    /* 0, or the log's code: nothing is written any more */
+uint64_t shard_life(const struct shard *sh); /* number of this start, from 1 */
 PARKS int shard_settle(struct shard *sh, const struct shard_call *c, uint64_t until_ns);
 
 /* ---- sessions ---- */
@@ -90,6 +92,8 @@ int shard_get(struct shard *sh, struct shard_call *c, const struct msg_get *m,
  * E_TIMEOUT, or E_CANCELED with the fiber; E_BUSY beyond WAITERS_MAX.  m outlives the park. */
 PARKS int shard_get_wait(struct shard *sh, struct shard_call *c, const struct msg_get *m,
 	struct msg_get_ok *ret, struct bytes *ret_data);
+/* Whether a get that shard_get() answered with rc is one that waits. */
+bool shard_may_appear(struct shard *sh, struct shard_call *c, const struct msg_get *m, int rc);
 /* Frees a file that this session got with GET_CONSUME.  E_GONE: deleted or replaced meanwhile, or
  * done before.  E_CONFLICT: it is there, but the session's mark has lapsed. */
 int shard_done(struct shard *sh, struct shard_call *c, const struct msg_done *m);

@@ -14,7 +14,10 @@
 
 enum { FILES = 3000, STEPS = 60000, PAGES = 24 };
 static uint8_t bytes[LIMIT_INLINE_BYTES_MAX + 16];
-struct kept { uint64_t handle; size_t len, from; };
+struct kept {
+	uint64_t handle;
+	size_t len, from;
+};
 
 static struct bytes cut(const struct kept *k)
 {

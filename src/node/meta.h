@@ -4,14 +4,17 @@
 #ifndef NODE_META_H
 #define NODE_META_H
 #include "meta/auth.h"
+#include "meta/db.h"
 #include "sys/sys.h"
 
+enum { META_LISTEN_MAX = 16 };
 struct meta_opts {
 	const char *dir;           /* of the log and the tree; created when missing */
 	const char *const *listen; /* "unix:/path", "tcp:HOST:PORT" (port 0: any) */
 	unsigned n_listen;
-	uint64_t slab_bytes;     /* memory for small files; 0: SHARD_SLAB_BYTES_DEFAULT */
-	const struct auth *auth; /* NULL: only Unix socket peers of our own user id are let in */
+	uint64_t slab_bytes;      /* memory for small files; 0: SHARD_SLAB_BYTES_DEFAULT */
+	const struct db_opts *db; /* limits of the rows; NULL: defaults */
+	const struct auth *auth;  /* NULL: only Unix socket peers of our own user id are let in */
 	/* Called once everything listens, with the addresses as bound, in the order of listen. */
 	void (*ready)(void *arg, const char *const *bound, unsigned n_bound);
 	void *arg;

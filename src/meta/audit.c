@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* shard_audit(): walks every table and holds it against the others, (S1) to (S5) of inside.h. */
+#include "meta/inside.h"
+#include <stdlib.h>
+
+struct seen {
+	uint64_t bucket;
+	uint8_t kind;
+	bool dropping, named;
+};
+struct tally {
+	struct shard *sh;
+	struct map inodes;       /* inode -> struct seen */
+	struct map files, bytes; /* bucket -> sum + 1, as a pointer */
+	uint64_t slab_files, slab_bytes, expiries, packed;
+};
+typedef void visit_fn(struct tally *t, struct bytes key, struct bytes value);
+
+static void each(struct tally *t, uint8_t table, visit_fn *visit)
+{
+	struct bytes key, value;
+	struct row_range r;
+	struct db_iter it;
+
+	row_range_table(&r, table);
+	db_iter_begin(&it, t->sh->db, r.from, r.to);
+	while (db_iter_next(&it, &key, &value))
+		visit(t, key, value);
+	db_iter_end(&it);
+}
+
+static void sum(struct map *m, uint64_t key, uint64_t more)
+{
+	uintptr_t now = (uintptr_t)map_get(m, key);
+
+	check(map_put(m, key, (void *)((now == 0 ? 1 : now) + (uintptr_t)more)) == 0);
+}
+
+static uint64_t sum_of(const struct map *m, uint64_t key)
+{
+	uintptr_t now = (uintptr_t)map_get(m, key);
+
+	return now == 0 ? 0 : now - 1;
+}
+
+static void visit_inode(struct tally *t, struct bytes key, struct bytes value)
+{
+	struct seen *seen = calloc(1, sizeof *seen);
+	const struct bucket *b;
+	struct row_inode row;
+
+	check(seen != NULL);
+	check(row_inode_key_get(key, &row) == 0);
+	check(row_inode_get(value, &row) == 0);
+	check(inode_find(t->sh, row.bucket, row.inode, &row) == 0);
+	b = map_get(&t->sh->buckets, row.bucket);
+	check(b != NULL);
+	*seen = (struct seen){ row.bucket, row.kind, b->state == BUCKET_DROPPING, false };
+	check(map_get(&t->inodes, row.inode) == NULL);
+	check(map_put(&t->inodes, row.inode, seen) == 0);
+	sum(&t->files, row.bucket, 1);
+	sum(&t->bytes, row.bucket, row.size);
+	if (row.place == PLACE_SLAB && row.life == t->sh->life) {
+		t->slab_files++;
+		t->slab_bytes += row.size;
+	}
+	t->packed += row.place == PLACE_PACKED;
+	t->expiries += row.expires_ms != 0 && !seen->dropping;
+}
+
+static void visit_name(struct tally *t, struct bytes key, struct bytes value)
+{
+	const struct bucket *top;
+	struct seen *dir, *seen;
+	struct row_name row;
+
+	check(row_name_key_get(key, &row) == 0);
+	check(row_name_get(value, &row) == 0);
+	top = map_get(&t->sh->buckets, row.parent);
+	dir = map_get(&t->inodes, row.parent);
+	check((top != NULL) != (dir != NULL));
+	check(top != NULL || dir->kind == ENTRY_DIR);
+	if (top == NULL && dir->dropping)
+		return; /* its children may have been given back before it */
+	check(top == NULL || top->state == BUCKET_LIVE);
+	seen = map_get(&t->inodes, row.inode);
+	check(seen != NULL); /* (S1) */
+	check(!seen->named);
+	check(seen->kind == row.kind);
+	check(seen->bucket == (top != NULL ? top->id : dir->bucket));
+	seen->named = true;
+}
+
+static void visit_expiry(struct tally *t, struct bytes key, struct bytes value)
+{
+	const struct seen *seen;
+	struct row_inode inode;
+	struct row_expiry row;
+
+	check(row_expiry_key_get(key, &row) == 0);
+	check(row_expiry_get(value, &row) == 0);
+	seen = map_get(&t->inodes, row.inode);
+	check(seen != NULL);
+	if (seen->dropping)
+		return; /* the sweep and the reclaim share these */
+	check(inode_find(t->sh, row.bucket, row.inode, &inode) == 0);
+	check(inode.expires_ms == row.time_ms); /* (S4) */
+	check(row.time_ms >= t->sh->expired_to_ms);
+	t->expiries--;
+}
+
+static void visit_packed(struct tally *t, struct bytes key, struct bytes value)
+{
+	struct row_packed row;
+
+	check(row_packed_key_get(key, &row) == 0);
+	check(row_packed_get(value, &row) == 0);
+	check(map_get(&t->inodes, row.inode) != NULL);
+	t->packed--;
+}
+
+static void visit_mark(struct tally *t, struct bytes key, struct bytes value)
+{
+	const struct seen *seen;
+	const struct mark *m;
+	struct row_mark row;
+
+	check(row_mark_key_get(key, &row) == 0);
+	check(row_mark_get(value, &row) == 0);
+	seen = map_get(&t->inodes, row.inode);
+	check(seen != NULL); /* (S5) */
+	check(seen->bucket == row.bucket);
+	m = mark_of(t->sh, row.inode);
+	check(m != NULL);
+	check(m->session->id == row.session);
+}
+
+static void check_buckets(struct tally *t)
+{
+	uint64_t files = 0, bytes = 0;
+
+	map_each (it, &t->sh->buckets) {
+		const struct bucket *b = it->value;
+
+		check(b->files == sum_of(&t->files, b->id)); /* (S2) */
+		check(b->used_bytes == sum_of(&t->bytes, b->id));
+		files += b->files;
+		bytes += b->used_bytes;
+	}
+	check(files == t->sh->files);
+	check(bytes == t->sh->used_bytes);
+}
+
+static void check_marks(struct tally *t)
+{
+	uint32_t n = 0;
+
+	map_each (it, &t->sh->sessions) {
+		const struct session *s = it->value;
+
+		n += s->n_marks;
+	}
+	check(n == t->sh->marks.n);
+	map_each (it, &t->sh->marks) {
+		const struct mark *m = it->value;
+		struct row_mark row;
+
+		check(m->inode == it->key);
+		check(mark_read(t->sh, m->inode, &row) == 0);
+	}
+}
+
+void shard_audit(struct shard *sh)
+{
+	struct tally t = { .sh = sh };
+	struct slab_status st;
+
+	each(&t, ROW_inode_TABLE, visit_inode);
+	each(&t, ROW_name_TABLE, visit_name);
+	each(&t, ROW_expiry_TABLE, visit_expiry);
+	each(&t, ROW_packed_TABLE, visit_packed);
+	each(&t, ROW_mark_TABLE, visit_mark);
+	map_each (it, &t.inodes) {
+		const struct seen *seen = it->value;
+
+		check(seen->named || seen->dropping);
+	}
+	check(t.expiries == 0);
+	check(t.packed == 0);
+	check_buckets(&t);
+	check_marks(&t);
+	slab_status(sh->slab, &st);
+	check(st.files == t.slab_files); /* (S3) */
+	check(st.used_bytes == t.slab_bytes);
+	slab_audit(sh->slab);
+	map_each (it, &t.inodes)
+		free(it->value);
+	map_fini(&t.inodes);
+	map_fini(&t.files);
+	map_fini(&t.bytes);
+}

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* inside.h: what the files of a shard share.  Only src/meta includes it.
+ *
+ * (S1) every name has an inode, and every inode one name;
+ * (S2) a bucket's files and used_bytes are the sums over its inodes; dirty buckets are written when
+ * a record is closed (shard_sealing), so every record leaves sums that fit; (S3) the slab holds the
+ * bytes of exactly the inodes with PLACE_SLAB and this shard's life; (S4) an inode with expires_ms
+ * has the expiry row for it, and there are no others; (S5) a mark's inode exists under the mark's
+ * name; sh->marks and the mark rows are the same set; (S6) an operation refuses before its first
+ * write. */
+#ifndef META_INSIDE_H
+#define META_INSIDE_H
+#include "base/check.h"
+#include "base/limit.h"
+#include "meta/map.h"
+#include "meta/rows.h"
+#include "meta/shard.h"
+
+enum bucket_state { BUCKET_LIVE = 1, BUCKET_DROPPING = 2 };
+
+struct bucket {
+	uint64_t id, job, ttl_ms, quota_bytes, files, used_bytes;
+	uint8_t kind, lifetime, protection, tiers, state, name_len;
+	bool dirty; /* in sh->dirty */
+	struct list dirty_link, drop_link;
+	uint64_t reclaimed; /* dropping: inodes up to this one are gone */
+	char name[LIMIT_COMPONENT_BYTES_MAX];
+};
+
+struct answer {
+	uint64_t number, first, second;
+	uint16_t op;
+	bool durable;
+};
+struct session {
+	uint64_t client_hi, client_lo;
+	uint64_t id;            /* short number in the rows; 0: nothing is written about it yet */
+	uint64_t job;           /* of its principal; 0: an administrator */
+	uint64_t last;          /* highest remembered number */
+	uint64_t idle_since_ns; /* when the last connection went */
+	struct answer *answers; /* INFLIGHT_MAX, by number; NULL until the first */
+	struct session *next_same; /* another client with the same key in sh->clients */
+	struct list link;          /* sh->idle or sh->busy */
+	struct list marks;
+	uint32_t n_conns, n_marks;
+};
+
+struct mark {
+	uint64_t inode;
+	struct session *session;
+	struct list link;
+};
+
+enum { WAIT_HEADS = 1024, RECLAIM_STEP = 256, EXPIRY_STEP = 64 };
+struct reclaim {
+	uint64_t inode, size, slot, life, expires_ms;
+	uint8_t kind, place;
+};
+
+enum { LIST_KEY_MAX = ROW_name_KEY_MAX + 8 }; /* a cursor is one longer than a name */
+struct shard {
+	struct sys *sys;
+	struct db *db;
+	struct slab *slab;
+	struct group fibers, db_fibers;
+	struct shard_opts opts;
+	int failed;          /* the log's code once it has failed */
+	uint64_t life;       /* number of this start: slab slots of others are lost */
+	uint64_t seed;       /* of hashes that clients could otherwise make collide */
+	struct map buckets;  /* id -> struct bucket */
+	struct map clients;  /* mixed client id -> struct session */
+	struct map sessions; /* id -> struct session, those with one */
+	struct map marks;    /* inode -> struct mark */
+	struct list dirty, dropping, idle, busy;
+	struct list waiters[WAIT_HEADS];
+	struct waitq moved, tidy;
+	uint64_t files, used_bytes; /* sums over the buckets */
+	uint32_t n_waiting, n_dropping, n_sessions;
+	uint64_t expired_to_ms; /* no expiry row is older */
+	uint8_t key_room[ROW_name_KEY_MAX], value_room[ROW_packed_VALUE_MAX];
+	struct reclaim reclaim[RECLAIM_STEP];
+	uint8_t name_room[LIMIT_NAME_BYTES_MAX]; /* of a name found in a row */
+	uint8_t *page;                           /* room for the lists of one answer, PAGE_BYTES */
+	uint8_t list_from[LIST_KEY_MAX], list_to[LIST_KEY_MAX], list_last[LIMIT_NAME_BYTES_MAX + 1];
+};
+enum { PAGE_BYTES = LIMIT_FRAME_BODY_BYTES_MAX - 4096 };
+_Static_assert((int)ROW_packed_VALUE_MAX >= (int)ROW_inode_VALUE_MAX, "one room for all values");
+
+/* ---- shard.c ---- */
+static inline int shard_ready(const struct shard *sh, struct shard_call *c)
+{
+	c->sync = false;
+	return sh->failed == 0 ? 0 : err_set(&c->note, sh->failed, "the shard's log has failed");
+}
+/* Also for what changes something. */
+int shard_writable(const struct shard *sh, struct shard_call *c);
+/* Behind the first write of an operation, before answer_keep(). */
+void shard_want_sync(struct shard *sh, struct shard_call *c);
+static inline uint64_t time_after(uint64_t ms, uint64_t more_ms) /* the end of time at the most */
+{
+	return more_ms > UINT64_MAX - ms ? UINT64_MAX : ms + more_ms;
+}
+
+/* ---- bucket.c ---- */
+/* 0 and the live bucket that this caller may use. */
+int bucket_use(const struct shard *sh, struct shard_call *c, uint64_t id, struct bucket **ret_b);
+int bucket_load(struct shard *sh, struct err_note *note); /* all of them, at the start */
+void bucket_fini(struct shard *sh);
+void bucket_count(struct shard *sh, struct bucket *b, int64_t files, int64_t bytes);
+void bucket_write_usage(struct shard *sh); /* dirty ones */
+bool bucket_reclaim(struct shard *sh);     /* one step; false when no dropped bucket is left */
+static inline bool bucket_durable(const struct bucket *b)
+{
+	return b->protection == PROTECT_COPIES;
+}
+
+/* ---- name.c ---- */
+struct bytes name_keep(struct shard *sh, struct bytes name); /* in sh->name_room */
+int name_check(const struct bucket *b, struct bytes name, struct err_note *note);
+bool name_is_text(struct bytes name); /* UTF-8 without NUL */
+/* A place in a bucket, and what is there. */
+struct spot {
+	struct bucket *b;
+	uint64_t parent; /* as in the key: the bucket's id at the top */
+	struct bytes name;
+	bool found;   /* something is there and has not expired */
+	bool expired; /* something is there that the sweep has not come to yet */
+	struct row_name row;
+	struct row_inode inode; /* of what is there, expired or not; its bytes are borrowed */
+};
+/* Looks; being absent is no error.  E_NOTFOUND: no such bucket or directory. */
+int spot_find(struct shard *sh, struct shard_call *c, uint64_t bucket, uint64_t parent,
+	struct bytes name, struct spot *ret_at);
+struct bytes spot_key(struct shard *sh, const struct spot *at); /* in sh->key_room */
+void spot_write(struct shard *sh, const struct spot *at, uint8_t kind, uint64_t inode);
+void spot_clear(struct shard *sh, const struct spot *at);
+/* What every way to replace or delete a name checks; flags are PUT_IF_*. */
+int spot_condition(
+	const struct spot *at, uint16_t flags, uint64_t if_version, struct err_note *note);
+int dir_check(struct shard *sh, const struct bucket *b, uint64_t parent, struct err_note *note);
+bool dir_empty(struct shard *sh, uint64_t inode);
+static inline bool spot_same(const struct spot *a, const struct spot *b)
+{
+	return a->parent == b->parent && bytes_equal(a->name, b->name);
+}
+
+/* ---- inode.c ---- */
+int inode_find(struct shard *sh, uint64_t bucket, uint64_t inode, struct row_inode *ret_row);
+void inode_write(struct shard *sh, const struct row_inode *row);
+/* Everything that an inode has, and it: bytes, expiry, mark, count.  Its name is the caller's. */
+void inode_free(struct shard *sh, struct bucket *b, const struct row_inode *row);
+/* The part of it that another row or memory holds; the inode's own row is the caller's. */
+void inode_free_rest(struct shard *sh, const struct reclaim *r);
+bool inode_expired(const struct shard *sh, const struct row_inode *row);
+static inline uint64_t inode_version(const struct row_inode *row)
+{
+	return row->version != 0 ? row->version : row->inode;
+}
+static inline bool inode_durable(const struct row_inode *row)
+{
+	return (row->flags & (PUT_DURABLE | PUT_PERSIST)) != 0;
+}
+/* Makes the bytes of a small file findable through row (place, slot, bytes, crc, life, size).  A
+ * packed row is written by small_write(), after everything was allowed.  E_FULL. */
+int small_place(struct shard *sh, struct row_inode *row, struct bytes data, bool durable);
+void small_write(struct shard *sh, const struct row_inode *row, struct bytes data);
+int small_read(struct shard *sh, const struct row_inode *row, struct bytes *ret_data,
+	struct err_note *note);
+
+/* ---- session.c ---- */
+int session_load(struct shard *sh, struct err_note *note);
+void session_fini(struct shard *sh);
+void session_tidy(struct shard *sh); /* marks lapse, idle sessions are forgotten */
+/* At the start of a change: 0 when it is new, 1 with the answer of its first time, or an error.
+ * After 0 answer_keep() cannot fail. */
+int answer_recall(struct shard *sh, struct shard_call *c, uint16_t op, const struct answer **ret_a);
+void answer_keep(
+	struct shard *sh, const struct shard_call *c, uint16_t op, uint64_t first, uint64_t second);
+int session_number(
+	struct shard *sh, struct session *s); /* gives it its id, once; E_BUSY, E_NOMEM */
+
+/* ---- consume.c ---- */
+int mark_load(struct shard *sh, struct err_note *note);
+struct mark *mark_of(const struct shard *sh, uint64_t inode); /* NULL when nobody is consuming it */
+int mark_take(
+	struct shard *sh, struct shard_call *c, const struct spot *at); /* E_CONFLICT, E_BUSY */
+void mark_drop(struct shard *sh, struct mark *m);
+void mark_lapse(struct shard *sh, struct mark *m); /* whoever waits for the file may have it */
+int mark_read(struct shard *sh, uint64_t inode, struct row_mark *ret_row); /* E_CORRUPT */
+
+/* ---- expiry.c ---- */
+void expiry_write(struct shard *sh, const struct spot *at, uint64_t inode, uint64_t time_ms);
+void expiry_clear(struct shard *sh, uint64_t inode, uint64_t time_ms);
+bool expiry_sweep(struct shard *sh); /* one step; false when nothing is due */
+
+/* ---- wait.c ---- */
+void wait_init(struct shard *sh);
+void wait_wake(struct shard *sh, const struct spot *at); /* a file is there */
+void wait_wake_all(struct shard *sh);                    /* something larger than a name happened */
+#endif

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Handlers decode, call the shard and answer behind the gate of what the shard has seen by then.
+ *
+ * They run in the reader's fiber.  Only a get that has to wait gets a fiber of its own, with a copy
+ * of its name; it is cancelled when its connection is lost. */
+#include "meta/serve.h"
+#include "base/check.h"
+#include "base/limit.h"
+#include "rpc/rpc.h"
+#include <stdlib.h>
+
+struct serve {
+	struct sys *sys;
+	struct shard *sh;
+	struct rpc_server *server;
+	struct rpc_service service;
+	struct serve_opts opts;
+	struct group waits;
+};
+struct conn {
+	struct principal who;
+	struct session *session;
+	struct list waits;
+};
+struct wait {
+	struct serve *v;
+	struct list link;    /* in its connection's waits */
+	struct fiber *fiber; /* NULL until it runs */
+	bool lost;
+	struct rpc_request r;
+	struct shard_call c;
+	struct msg_get m;
+	uint8_t name[LIMIT_NAME_BYTES_MAX];
+};
+
+static void begin(struct shard_call *c, const struct rpc_request *r)
+{
+	const struct conn *conn = rpc_conn_get(r->conn);
+
+	c->who = conn->who;
+	c->session = conn->session;
+	c->number = (r->cookie & FRAME_COOKIE_PLAIN) != 0 ? 0 : r->cookie;
+	c->version = rpc_conn_version(r->conn);
+	c->sync = false;
+}
+
+static void answer(struct serve *v, struct rpc_request *r, const struct shard_call *c, int rc,
+	uint16_t op, const void *msg, struct bytes data)
+{
+	struct rpc_gate g = { shard_seen(v->sh), c->sync };
+
+	if (shard_failed(v->sh) != 0)
+		g = RPC_NOW; /* it says nothing about what was not written */
+	if (rc < 0)
+		rpc_reply_error(r, rc, &c->note, g);
+	else
+		rpc_reply(r, op, msg, data, g);
+}
+
+static int decoded(struct shard_call *c, int rc)
+{
+	return rc < 0 ? err_set(&c->note, rc, "the request cannot be decoded") : 0;
+}
+
+/* A request that is answered with a message of its own, and one that is answered with ok. */
+#define HANDLE(name, reply)                                                                        \
+	static void on_##name(void *arg, struct rpc_request *r)                                    \
+	{                                                                                          \
+		struct serve *v = arg;                                                             \
+		struct msg_##reply ok;                                                             \
+		struct msg_##name m;                                                               \
+		struct shard_call c;                                                               \
+		int rc;                                                                            \
+                                                                                                   \
+		begin(&c, r);                                                                      \
+		rc = decoded(&c, msg_##name##_get(r->body.p, r->body.len, r->version, &m));        \
+		if (rc == 0)                                                                       \
+			rc = shard_##name(v->sh, &c, &m, &ok);                                     \
+		answer(v, r, &c, rc, OP_##reply, &ok, bytes_of(NULL, 0));                          \
+	}
+#define HANDLE_OK(name)                                                                            \
+	static void on_##name(void *arg, struct rpc_request *r)                                    \
+	{                                                                                          \
+		static const struct msg_ok ok;                                                     \
+		struct serve *v = arg;                                                             \
+		struct msg_##name m;                                                               \
+		struct shard_call c;                                                               \
+		int rc;                                                                            \
+                                                                                                   \
+		begin(&c, r);                                                                      \
+		rc = decoded(&c, msg_##name##_get(r->body.p, r->body.len, r->version, &m));        \
+		if (rc == 0)                                                                       \
+			rc = shard_##name(v->sh, &c, &m);                                          \
+		answer(v, r, &c, rc, OP_ok, &ok, bytes_of(NULL, 0));                               \
+	}
+HANDLE(bucket_create, bucket_ok)
+HANDLE(bucket_open, bucket_ok)
+HANDLE_OK(bucket_drop)
+HANDLE(bucket_list, bucket_list_ok)
+HANDLE_OK(delete)
+HANDLE_OK(done)
+HANDLE(list, list_ok)
+HANDLE(stat, stat_ok)
+HANDLE(rename, put_ok)
+HANDLE_OK(persist)
+HANDLE(mkdir, put_ok)
+
+static void on_put(void *arg, struct rpc_request *r)
+{
+	struct serve *v = arg;
+	struct msg_put_ok ok;
+	struct shard_call c;
+	struct msg_put m;
+	int rc;
+
+	begin(&c, r);
+	rc = decoded(&c, msg_put_get(r->body.p, r->body.len, r->version, &m));
+	if (rc == 0)
+		rc = shard_put(v->sh, &c, &m, r->data, &ok);
+	answer(v, r, &c, rc, OP_put_ok, &ok, bytes_of(NULL, 0));
+}
+
+/* ---- get, and the get that waits ---- */
+
+static PARKS int wait_fiber(void *arg)
+{
+	struct wait *w = arg;
+	struct msg_get_ok ok;
+	struct bytes data = bytes_of(NULL, 0);
+	int rc = E_CANCELED;
+
+	w->fiber = fiber_self();
+	fiber_note(w->r.cookie, "waits for a name");
+	if (!w->lost)
+		rc = shard_get_wait(w->v->sh, &w->c, &w->m, &ok, &data);
+	list_remove(&w->link);
+	if (w->lost)
+		rpc_drop(&w->r);
+	else
+		answer(w->v, &w->r, &w->c, rc, OP_get_ok, &ok, data);
+	free(w);
+	return 0;
+}
+
+static int wait_start(struct serve *v, const struct rpc_request *r, const struct shard_call *c,
+	const struct msg_get *m)
+{
+	struct conn *conn = rpc_conn_get(r->conn);
+	struct wait *w = malloc(sizeof *w);
+
+	if (w == NULL)
+		return E_NOMEM;
+	w->v = v;
+	w->fiber = NULL;
+	w->lost = false;
+	w->r = *r;
+	w->c = *c;
+	w->m = *m;
+	check(m->name.len <= sizeof w->name);
+	memcpy(w->name, m->name.p, m->name.len);
+	w->m.name.p = w->name;
+	if (fiber_start(&v->waits, "wait", wait_fiber, w) < 0) {
+		free(w);
+		return E_BUSY;
+	}
+	list_push(&conn->waits, &w->link);
+	return 0;
+}
+
+static void on_get(void *arg, struct rpc_request *r)
+{
+	struct bytes data = bytes_of(NULL, 0);
+	struct serve *v = arg;
+	struct msg_get_ok ok;
+	struct shard_call c;
+	struct msg_get m;
+	int rc;
+
+	begin(&c, r);
+	rc = decoded(&c, msg_get_get(r->body.p, r->body.len, r->version, &m));
+	if (rc == 0) {
+		rc = shard_get(v->sh, &c, &m, &ok, &data);
+		if (shard_may_appear(v->sh, &c, &m, rc)) {
+			rc = wait_start(v, r, &c, &m);
+			if (rc == 0)
+				return;
+			err_set(&c.note, rc, "no room for one more that waits");
+		}
+	}
+	answer(v, r, &c, rc, OP_get_ok, &ok, data);
+}
+
+static void on_ping(void *arg, struct rpc_request *r)
+{
+	rpc_reply_ok(r, RPC_NOW);
+}
+
+static const struct rpc_op serve_ops[] = {
+	{ OP_ping, RPC_INLINE, on_ping },
+	{ OP_bucket_create, RPC_INLINE, on_bucket_create },
+	{ OP_bucket_open, RPC_INLINE, on_bucket_open },
+	{ OP_bucket_drop, RPC_INLINE, on_bucket_drop },
+	{ OP_bucket_list, RPC_INLINE, on_bucket_list },
+	{ OP_put, RPC_INLINE, on_put },
+	{ OP_get, RPC_INLINE, on_get },
+	{ OP_delete, RPC_INLINE, on_delete },
+	{ OP_done, RPC_INLINE, on_done },
+	{ OP_list, RPC_INLINE, on_list },
+	{ OP_stat, RPC_INLINE, on_stat },
+	{ OP_rename, RPC_INLINE, on_rename },
+	{ OP_persist, RPC_INLINE, on_persist },
+	{ OP_mkdir, RPC_INLINE, on_mkdir },
+};
+
+/* ---- connections ---- */
+
+static int who_is(const struct serve *v, struct rpc_conn *rc, const struct msg_hello *h,
+	struct principal *ret_who, struct err_note *note)
+{
+	struct sys_stream *stream = rpc_conn_stream(rc);
+
+	if (h->token.len > 0 && v->opts.auth == NULL)
+		return err_set(note, E_DENIED, "the token is nobody's");
+	if (h->token.len > 0)
+		return v->opts.auth->resolve(v->opts.auth->arg, h->token, ret_who, note);
+	if (stream == NULL || !sys_stream_local(stream))
+		return err_set(note, E_DENIED, "a token is needed");
+	if (sys_stream_uid(stream) != sys_uid(v->sys))
+		return err_set(note, E_DENIED, "another user's server: a token is needed");
+	*ret_who = (struct principal){ .admin = true };
+	return 0;
+}
+
+static int hello(void *arg, struct rpc_conn *rc, const struct msg_hello *h,
+	struct msg_hello_ok *ret_ok, struct err_note *note)
+{
+	struct conn *conn = calloc(1, sizeof *conn);
+	struct serve *v = arg;
+	int code;
+
+	if (conn == NULL)
+		return err_set(note, E_NOMEM, "no memory for a connection");
+	code = who_is(v, rc, h, &conn->who, note);
+	if (code == 0 && (h->client_hi != 0 || h->client_lo != 0)) {
+		code = session_open(v->sh, &conn->who, h->client_hi, h->client_lo, &conn->session);
+		if (code < 0)
+			err_set(note, code, "the client's session cannot be opened");
+	}
+	if (code < 0) {
+		free(conn);
+		return code;
+	}
+	list_init(&conn->waits);
+	rpc_conn_set(rc, conn);
+	ret_ok->incarnation = shard_life(v->sh);
+	ret_ok->job = conn->who.admin ? 0 : conn->who.job;
+	ret_ok->last_number = conn->session != NULL ? session_last_number(conn->session) : 0;
+	return 0;
+}
+
+static void lost(void *arg, struct rpc_conn *rc)
+{
+	struct conn *conn = rpc_conn_get(rc);
+
+	list_each (it, &conn->waits) {
+		struct wait *w = container_of(it, struct wait, link);
+
+		w->lost = true;
+		if (w->fiber != NULL)
+			fiber_cancel(w->fiber);
+	}
+}
+
+static void closed(void *arg, struct rpc_conn *rc)
+{
+	struct conn *conn = rpc_conn_get(rc);
+	struct serve *v = arg;
+
+	check(list_empty(&conn->waits));
+	session_close(v->sh, conn->session);
+	free(conn);
+}
+
+/* ---- life ---- */
+
+static void moved(void *arg, uint64_t written, uint64_t synced)
+{
+	struct serve *v = arg;
+
+	if (v->server != NULL)
+		rpc_release(v->server, written, synced);
+}
+
+static void failed(void *arg, int rc, const struct err_note *note)
+{
+	struct serve *v = arg;
+
+	if (v->opts.failed != NULL)
+		v->opts.failed(v->opts.arg, rc, note);
+}
+
+int serve_open(
+	struct sys *s, const struct serve_opts *o, struct serve **ret_v, struct err_note *note)
+{
+	struct serve *v = calloc(1, sizeof *v);
+	struct shard_opts so = { .dir = o->dir,
+		.slab_bytes = o->slab_bytes,
+		.db = o->db,
+		.moved = moved,
+		.failed = failed,
+		.arg = v };
+	int rc;
+
+	if (v == NULL)
+		return err_set(note, E_NOMEM, "no memory for a server");
+	v->sys = s;
+	v->opts = *o;
+	v->service = (struct rpc_service){ .ops = serve_ops,
+		.n_ops = sizeof serve_ops / sizeof serve_ops[0],
+		.arg = v,
+		.hello = hello,
+		.lost = lost,
+		.closed = closed };
+	group_init(&v->waits, sys_loop(s));
+	v->waits.keep_going = true;
+	if ((rc = rpc_server_new(s, &v->service, &v->server)) < 0) {
+		free(v);
+		return err_set(note, rc, "no room for a server");
+	}
+	if ((rc = shard_open(s, &so, &v->sh, note)) < 0) {
+		rpc_server_free(v->server);
+		free(v);
+		return rc;
+	}
+	*ret_v = v;
+	return 0;
+}
+
+int serve_listen(struct serve *v, const char *addr, const char **ret_bound, struct err_note *note)
+{
+	return rpc_server_listen(v->server, addr, ret_bound, note);
+}
+
+int serve_close(struct serve *v, struct err_note *note)
+{
+	int rc;
+
+	if (v == NULL)
+		return 0;
+	rpc_server_free(v->server);
+	(void)group_wait(&v->waits);
+	v->server = NULL;
+	rc = shard_close(v->sh, note);
+	free(v);
+	return rc;
+}
+
+struct shard *serve_shard(struct serve *v)
+{
+	return v->sh;
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "node/meta.h"
+#include "base/check.h"
+#include "meta/serve.h"
+
+enum { CLOSE_SEC = 90 };
+
+struct meta {
+	struct serve *v;
+	struct waitq stop;
+	int rc; /* why it cannot go on */
+	struct err_note why;
+};
+
+static void failed(void *arg, int rc, const struct err_note *note)
+{
+	struct meta *m = arg;
+
+	m->rc = rc;
+	m->why = *note;
+	waitq_wake_all(&m->stop);
+}
+
+static PARKS int listen_all(struct meta *m, const struct meta_opts *o, struct err_note *note)
+{
+	const char *bound[META_LISTEN_MAX];
+
+	if (o->n_listen > META_LISTEN_MAX)
+		return err_set(
+			note, E_TOOBIG, "%u addresses: at most %d", o->n_listen, META_LISTEN_MAX);
+	for (unsigned i = 0; i < o->n_listen; i++) {
+		int rc = serve_listen(m->v, o->listen[i], &bound[i], note);
+
+		if (rc < 0)
+			return rc;
+	}
+	if (o->ready != NULL)
+		o->ready(o->arg, bound, o->n_listen);
+	return 0;
+}
+
+static PARKS int run(struct meta *m, const struct meta_opts *o, struct err_note *note)
+{
+	int rc = listen_all(m, o, note);
+
+	fiber_note(0, "serves a metadata shard");
+	while (rc == 0 && m->rc == 0)
+		rc = waitq_wait(&m->stop, FOREVER);
+	if (m->rc != 0)
+		return err_set(note, m->rc, "%s", m->why.text);
+	return rc == E_CANCELED ? 0 : rc;
+}
+
+int meta_serve(struct sys *s, const struct meta_opts *o, struct err_note *note)
+{
+	struct meta m = { .rc = 0 };
+	struct serve_opts so = { .dir = o->dir,
+		.slab_bytes = o->slab_bytes,
+		.db = o->db,
+		.auth = o->auth,
+		.failed = failed,
+		.arg = &m };
+	int rc, close_rc;
+
+	waitq_init(&m.stop);
+	if ((rc = serve_open(s, &so, &m.v, note)) < 0)
+		return rc;
+	rc = run(&m, o, note);
+	fiber_shield(sys_after(s, CLOSE_SEC * SYS_SEC));
+	close_rc = serve_close(m.v, rc < 0 ? NULL : note);
+	fiber_unshield();
+	return rc < 0 ? rc : close_rc;
+}
