@@ -221,6 +221,9 @@ WADI_API const struct wadi_part *wadi_view_parts(const struct wadi_view *v, size
 /* The same as one range; NULL when there are several parts. */
 WADI_API const void *wadi_view_data(const struct wadi_view *v);
 WADI_API int wadi_view_shared(const struct wadi_view *v); /* 1: nothing was copied */
+/* 0 while the bytes are held; WADI_E_CLOSED when their server went away: they may change from now
+ * on, and what was read just before is not to be trusted either. */
+WADI_API int wadi_view_check(const struct wadi_view *v);
 WADI_API void wadi_view_info(const struct wadi_view *v, struct wadi_info *ret_info);
 WADI_API void wadi_view_close(struct wadi_view *v);       /* NULL is fine */
 
@@ -285,6 +288,7 @@ WADI_API int wadi_read_start(struct wadi_reader *rd, void *held_buf, size_t cap,
 	struct wadi_op **ret_op);                 /* wadi_op_bytes() tells how many came */
 /* With WADI_GET_DELETE the object is deleted here when it has been read to its end. */
 WADI_API int wadi_reader_close(struct wadi_reader *rd);
+WADI_API void wadi_reader_abort(struct wadi_reader *rd); /* deletes nothing; NULL is fine */
 
 /* ---- listing ---- */
 enum wadi_entry_kind { WADI_OBJECT = 0, WADI_DIRECTORY = 1, WADI_PREFIX = 2 };

@@ -244,7 +244,7 @@ def readmes(tree):
         folders = {"/".join(p.split("/")[:depth]) for p in tree.named("*.c", "*.py")
                    if p.count("/") >= depth}
         for folder in sorted(f for f in folders if fnmatch.fnmatchcase(f, pattern)):
-            if f"{folder}/README.md" not in tree.paths and folder not in rules.README_LATER:
+            if f"{folder}/README.md" not in tree.paths:
                 yield f"{folder}: no README.md (purpose, invariants, formats, failure modes)"
 
 
@@ -262,8 +262,7 @@ def compile_alone(tree, compiler, flags, paths):
 @check
 def lone_headers(tree):
     """Every header compiles with nothing before it."""
-    inner = [p for p in tree.named("*.h")
-             if p.startswith("src/") and p not in rules.HEADERS_LATER]
+    inner = [p for p in tree.named("*.h") if p.startswith("src/")]
     if inner:
         for line in compile_alone(tree, "cc", ["-std=gnu11", "-D_GNU_SOURCE", "-x", "c"], inner):
             yield line

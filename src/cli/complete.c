@@ -45,8 +45,10 @@ static void put_choice_cases(FILE *out, const char *indent)
 
 		if (table_options[o].kind != OPTION_CHOICE)
 			continue;
-		fprintf(out, "%s--%s) words=\"", indent, table_option_name((enum option_id)o, name));
-		for (unsigned n = 0; (len = table_choice(table_options[o].argument, n, &word)) > 0; n++)
+		table_option_name((enum option_id)o, name);
+		fprintf(out, "%s--%s) words=\"", indent, name);
+		for (unsigned n = 0;
+		     (len = table_choice(table_options[o].argument, n, &word)) > 0; n++)
 			fprintf(out, "%s%.*s", n > 0 ? " " : "", (int)len, word);
 		fputs("\";;\n", out);
 	}
@@ -123,8 +125,8 @@ static void zsh_script(FILE *out)
 	      "\tcompadd -- ${=words}\n"
 	      "\t_files\n"
 	      "}\n"
-	      "if [ \"$funcstack[1]\" = \"_wadi\" ]; then _wadi \"$@\"; else compdef _wadi wadi; fi\n",
-		out);
+	      "if [ \"$funcstack[1]\" = \"_wadi\" ]; then _wadi \"$@\"\n"
+	      "else compdef _wadi wadi; fi\n", out);
 }
 
 static void fish_quoted(FILE *out, const char *text)
@@ -147,7 +149,8 @@ static void fish_options(FILE *out, int c)
 
 		if (table_command_options[i].cmd != (enum command_id)c)
 			continue;
-		fprintf(out, "complete -c wadi -n '__wadi_at \"%s\"' -l %s", table_commands[c].words,
+		fprintf(out, "complete -c wadi -n '__wadi_at \"%s\"' -l %s",
+			table_commands[c].words,
 			table_option_name(table_command_options[i].option, name));
 		if (o->letter != 0)
 			fprintf(out, " -s %c", o->letter);

@@ -23,8 +23,8 @@ static const struct { const char *name, *text; } variables[] = {
 	{ "NO_COLOR", "When set, no colours." },
 };
 
-/* Text of a page: a backslash, and a dot or quote that begins a line, mean something to roff; a dash
- * would become a hyphen. */
+/* Text of a page: a backslash, and a dot or quote that begins a line, mean something to roff; a
+ * dash would become a hyphen. */
 static void put(FILE *out, const char *text)
 {
 	if (*text == '.' || *text == '\'')
@@ -118,11 +118,14 @@ static void put_tail(FILE *out)
 static void overview_page(FILE *out)
 {
 	put_head(out, C_COUNT, "storage that appears when a job needs it");
-	fputs(".SH SYNOPSIS\n\\fBwadi\\fR \\fICOMMAND\\fR [\\fIOPTION\\fR...] [\\fIARGUMENT\\fR...]\n"
+	fputs(".SH SYNOPSIS\n"
+	      "\\fBwadi\\fR \\fICOMMAND\\fR [\\fIOPTION\\fR...] [\\fIARGUMENT\\fR...]\n"
 	      ".SH DESCRIPTION\n", out);
-	put_line(out, "", "Objects are named BUCKET/KEY. In a job, /KEY is an object in the job's own "
+	put_line(out, "",
+		"Objects are named BUCKET/KEY. In a job, /KEY is an object in the job's own "
 		"bucket. - is standard input or output.");
-	put_line(out, ".PP\n", "Sizes are bytes, or have a suffix: K, M, G, T are powers of 1024, KB, MB, "
+	put_line(out, ".PP\n",
+		"Sizes are bytes, or have a suffix: K, M, G, T are powers of 1024, KB, MB, "
 		"GB, TB powers of 1000. Times have one of ms, s, m, h, d; bare they are seconds.");
 	for (int g = 0; g < GROUP_COUNT; g++) {
 		put_line(out, ".SS ", table_groups[g]);
@@ -164,7 +167,8 @@ void man_page(FILE *out, enum command_id c)
 		if (table_examples[i].cmd != c)
 			continue;
 		put_line(out, ".TP\n.B ", table_examples[i].line);
-		put_line(out, "", table_examples[i].help[0] != '\0' ? table_examples[i].help : "\\&");
+		put_line(out, "", table_examples[i].help[0] != '\0' ? table_examples[i].help
+			: "\\&");
 	}
 	put_tail(out);
 	fputs(".SH SEE ALSO\n.BR wadi (1)\n", out);

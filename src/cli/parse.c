@@ -10,7 +10,7 @@ struct parse {
 	char *const *argv;
 	struct args *a;
 	struct err_note *note;
-	bool plain;                  /* behind --, or behind the first argument of a STOPS command */
+	bool plain;                  /* behind --, or the first argument of a STOPS command */
 };
 
 /* How many words of argv, from i on, are the words of a command; 0 when they differ. */
@@ -96,6 +96,7 @@ static int command_take(struct parse *p)
 	}
 	if (best > 0) {
 		p->i += best;
+		p->plain = table_commands[p->a->cmd].how == COMMAND_PASSES;
 		return 0;
 	}
 	if (begins_commands(first)
@@ -208,7 +209,8 @@ static int long_option(struct parse *p, const char *arg)
 			break;
 		if (p->a->cmd == C_COUNT && o >= O_GLOBAL_COUNT)
 			break;
-		return option_take(p, (enum option_id)o, arg[2 + len] == '=' ? arg + 3 + len : NULL);
+		return option_take(p, (enum option_id)o,
+			arg[2 + len] == '=' ? arg + 3 + len : NULL);
 	}
 	return option_unknown(p, arg);
 }

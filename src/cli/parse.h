@@ -11,15 +11,15 @@ struct args {
 	const char *text[O_COUNT];   /* of an option that was given and takes an argument */
 	uint64_t number[O_COUNT];    /* its value, by its kind */
 	bool given[O_COUNT];
-	const char **pos;            /* n_pos arguments, in the room that args_parse() got; NULL behind */
+	const char **pos;            /* n_pos arguments, in args_parse()'s room; NULL behind */
 	int n_pos;
 	const char *group_words;     /* "job" alone: the words that begin several commands */
 	char hint[128];              /* after a failure: what to try; may be empty */
 };
 
 /* Reads argv[1..argc-1].  room holds at least argc pointers and, like argv, outlives ret_a.  0, or
- * E_INVALID with a sentence in the note and perhaps a hint.  --help alone always parses: given[O_help]
- * then says so and the other checks are left out. */
+ * E_INVALID with a sentence in the note and perhaps a hint.  --help alone always parses:
+ * given[O_help] then says so and the other checks are left out. */
 int args_parse(int argc, char *const argv[], const char **room, struct args *ret_a,
 	struct err_note *note);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A command line is understood wholly or refused with a sentence; the table says everything that help,
- * pages and completion need. */
+/* A command line is understood wholly or refused with a sentence; the table says everything that
+ * help, pages and completion need. */
 #include "cli/help.h"
 #include "cli/parse.h"
 #include "cli/progress.h"
@@ -77,6 +77,10 @@ static void test_stops(void **state)
 	assert_int_equal(a.n_pos, 4);
 	assert_false(a.given[O_help]);
 	assert_string_equal(a.pos[1], "-n");
+	assert_int_equal(parse("wadi demo --size 1G -- --help", &a), 0);
+	assert_int_equal(a.n_pos, 4);
+	assert_string_equal(a.pos[0], "--size");
+	assert_string_equal(a.pos[2], "--");
 	assert_int_equal(parse("wadi job run -n4 -- -odd", &a), 0);
 	assert_string_equal(a.text[O_name], "4");
 	assert_string_equal(a.pos[0], "-odd");
@@ -161,7 +165,8 @@ static void test_table(void **state)
 
 		for (size_t i = 0; i < table_n_examples; i++)
 			if (table_examples[i].cmd == (enum command_id)c) {
-				assert_non_null(strstr(table_examples[i].line, table_commands[c].words));
+				assert_non_null(strstr(table_examples[i].line,
+					table_commands[c].words));
 				example = true;
 			}
 		assert_true(example);

@@ -58,8 +58,8 @@ static void put_bar(char *line, size_t bar, uint64_t done, uint64_t total)
 	line[bar + 2] = '\0';
 }
 
-const char *progress_line(struct progress *p, uint64_t done_bytes, uint64_t now_ms, unsigned columns,
-	char *ret_line)
+const char *progress_line(struct progress *p, uint64_t done_bytes, uint64_t now_ms,
+	unsigned columns, char *ret_line)
 {
 	char tail[TAIL_MAX];
 	size_t width = columns < PROGRESS_LINE_MAX - 1 ? columns : PROGRESS_LINE_MAX - 1;

@@ -27,7 +27,8 @@ enum option_kind {
 	OPTION_TIERS,  /* bits of enum wadi_tier */
 	OPTION_CHOICE, /* index of the word in the argument's list */
 };
-enum command_how { COMMAND_0 = 0, COMMAND_STOPS = 1, COMMAND_HIDDEN = 2 };
+enum command_how { COMMAND_0 = 0, COMMAND_STOPS = 1, COMMAND_PASSES = 2,
+	COMMAND_HIDDEN = 3 };
 enum command_id {
 #define CMD(id, group, how, words, arguments, min, max, brief, text) C_##id,
 #include "cli/commands.def"

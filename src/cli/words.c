@@ -147,7 +147,8 @@ const char *words_put_time(uint64_t ms, char ret_text[WORDS_MAX])
 	if (ms < 1000)
 		snprintf(ret_text, WORDS_MAX, "%llu ms", (unsigned long long)ms);
 	else if (s < 60)
-		snprintf(ret_text, WORDS_MAX, "%llu.%llu s", s, (unsigned long long)ms % 1000 / 100);
+		snprintf(ret_text, WORDS_MAX, "%llu.%llu s", s,
+			(unsigned long long)ms % 1000 / 100);
 	else if (s < 3600)
 		snprintf(ret_text, WORDS_MAX, "%llum %02llus", s / 60, s % 60);
 	else if (s < 86400)

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every row that bench/run can measure, in one table.
+
+A row: name, what is measured, how, the unit and which way is better, the target (a ratio, or None
+when the figure is only reported), and whether it belongs to the short or the long run.
+
+how is one of
+    load      both servers under the generator: op, conns, depth, size; measure picks the figure
+    memory    bytes of memory for each object after a fill
+    local     shared memory against this process's own: what (put, get), size
+    trips     round trips of one operation of the client library
+    disk      how often a second the disk can sync
+"""
+
+KIB, MIB = 1 << 10, 1 << 20
+
+
+def row(name, how, unit, better, target, kind="short", **options):
+    return {"name": name, "how": how, "unit": unit, "better": better, "target": target,
+            "kind": kind, **options}
+
+
+def load(name, measure, target, kind="short", **options):
+    unit, better = {"cpu": ("ms", "lower"), "p50": ("ms", "lower"), "ops": ("op/s", "higher"),
+                    "rate": ("GB/s", "higher")}[measure]
+    return row(name, "load", unit, better, target, kind, measure=measure, **options)
+
+
+ROWS = [
+    load("put_1k_cpu", "cpu", 1.0, op="put", conns=50, depth=1, size=KIB),
+    load("get_1k_cpu", "cpu", 1.0, op="get", conns=50, depth=1, size=KIB),
+    load("put_1k_p50", "p50", 1.0, op="put", conns=1, depth=1, size=KIB),
+    load("get_1k_p50", "p50", 1.0, op="get", conns=1, depth=1, size=KIB),
+    load("put_1k_ops_c50", "ops", 1.0, op="put", conns=50, depth=1, size=KIB),
+    load("get_1k_ops_c50", "ops", 1.0, op="get", conns=50, depth=1, size=KIB),
+    load("put_1k_ops_p16", "ops", 1.0, op="put", conns=50, depth=16, size=KIB),
+    load("get_1k_ops_p16", "ops", 1.0, op="get", conns=50, depth=16, size=KIB),
+    load("put_1m_tcp", "rate", 1.2, op="put", conns=4, depth=1, size=MIB),
+    load("get_1m_tcp", "rate", 1.2, op="get", conns=4, depth=1, size=MIB),
+    row("local_put_16m", "local", "GB/s", "higher", 0.75, what="put", size=16 * MIB,
+        peer_name="memcpy into warm memory"),
+    row("local_get_16m", "local", "GB/s", "higher", 0.9, what="get", size=16 * MIB,
+        peer_name="reading private memory"),
+    row("mem_per_1k_object", "memory", "bytes", "lower", 1.0, size=KIB, keys=1000000),
+    load("meta_ops_sync", "ops", None, op="create", conns=64, depth=1, size=0, durable=True,
+         alone=True),
+    load("meta_ops", "ops", None, op="create", conns=64, depth=1, size=0, alone=True),
+    load("meta_lookups", "ops", None, op="stat", conns=64, depth=1, size=0, alone=True),
+    row("disk_syncs", "disk", "op/s", "higher", None),
+    row("put_4k_round_trips", "trips", "trips", "lower", None, what="put", size=4 * KIB),
+    row("get_4k_round_trips", "trips", "trips", "lower", None, what="get", size=4 * KIB),
+    # Long enough for merges of the metadata to happen many times inside the window.
+    load("put_1k_ops_sustained", "ops", None, "long", op="put", conns=50, depth=1, size=KIB,
+         seconds=30),
+    load("get_1k_ops_sustained", "ops", None, "long", op="get", conns=50, depth=1, size=KIB,
+         seconds=30),
+]

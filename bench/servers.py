@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two servers under measurement: each a real process in a directory of its own."""
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def memory_of(pid, shared):
+    """Bytes of memory that a process holds: anonymous pages, and of the mapped files whose names
+    hold one of the given words what is resident."""
+    total, counted = 0, False
+    with open(f"/proc/{pid}/smaps") as maps:
+        for line in maps:
+            head = re.match(r"[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \S+ *(.*)$", line)
+            if head:
+                counted = any(word in head.group(1) for word in shared)
+            elif line.startswith("Anonymous:") and not counted:
+                total += int(line.split()[1]) * 1024
+            elif line.startswith("Rss:") and counted:
+                total += int(line.split()[1]) * 1024
+    return total
+
+
+class Server:
+    """A process with a directory; ready() tells when it serves."""
+
+    def __init__(self, parent):
+        self.port = free_port()
+        self.directory = tempfile.mkdtemp(prefix=f"{self.name}-", dir=parent)
+        self.log = open(os.path.join(self.directory, "log"), "wb")
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("WADI_")}
+        self.process = subprocess.Popen(self.command(), stdout=self.log, stderr=self.log,
+                                        stdin=subprocess.DEVNULL, cwd=self.directory,
+                                        env={**environment, "HOME": self.directory})
+        self.pid = self.process.pid
+        deadline = time.monotonic() + 30
+        while not self.ready():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.stop(keep=True)
+                with open(self.log.name) as log:
+                    raise RuntimeError(f"{self.name} does not start: {log.read()[-2000:]}")
+            time.sleep(0.02)
+
+    def stop(self, keep=False):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.log.close()
+        if not keep:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def listens(self):
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def target(self):
+        return ["--peer", self.name, "--addr", f"127.0.0.1:{self.port}", "--pid", str(self.pid)]
+
+
+class Redis(Server):
+    name = "redis"
+
+    def command(self):
+        return ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
+                "--appendonly", "no", "--maxmemory", "0", "--dir", self.directory]
+
+    def ready(self):
+        return self.listens()
+
+    def memory(self):
+        return memory_of(self.pid, [])
+
+    def environment(self):
+        return {}
+
+
+class Wadi(Server):
+    name = "wadi"
+
+    def __init__(self, parent, build, room):
+        self.build, self.room, self.token = build, room, None
+        super().__init__(parent)
+
+    def command(self):
+        return [self.binary(), "serve", "--data", os.path.join(self.directory, "data"),
+                "--dram", str(self.room), "--listen", f"127.0.0.1:{self.port}",
+                "--socket", self.socket()]
+
+    def binary(self):
+        return os.path.join(self.build, "wadi")
+
+    def socket(self):
+        return os.path.join(self.directory, "socket")
+
+    def environment(self):
+        """Of programs that act for the job of the measurements."""
+        if self.token is None:
+            self.token = self.ask("job", "register", "bench")["token"]
+        return {"WADI_JOB_TOKEN": self.token}
+
+    def url(self):
+        return f"unix:{self.socket()}"
+
+    def ask(self, *words):
+        """The output of a wadi command against this server, from its JSON."""
+        done = subprocess.run([self.binary(), *words, "--url", self.url(), "--json"],
+                              capture_output=True, text=True, timeout=60)
+        if done.returncode != 0:
+            raise RuntimeError(f"wadi {' '.join(words)}: {done.stderr}")
+        return json.loads(done.stdout)
+
+    def ready(self):
+        return subprocess.run([self.binary(), "status", "--wait", "1s", "--quiet",
+                               "--url", self.url()], capture_output=True).returncode == 0

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_status.c: status. */
+#include "cli/commands.h"
+#include "cli/words.h"
+#include <string.h>
+
+enum { BAR = 32, POLL_MS = 50 };
+
+static const char *const server_states[] = { "?", "up", "silent", "gone" };
+
+static const char *server_state(uint32_t s)
+{
+	return s < sizeof server_states / sizeof server_states[0] ? server_states[s] : "?";
+}
+
+/* ---- JSON ---- */
+static json_t *tier_json(const struct wadi_tier_status *t)
+{
+	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "tier", words_tier(t->tier),
+		"capacity_bytes", (json_int_t)t->capacity_bytes,
+		"used_bytes", (json_int_t)t->used_bytes, "pinned_bytes",
+			(json_int_t)t->pinned_bytes,
+		"granted_bytes", (json_int_t)t->granted_bytes,
+		"orphaned_bytes", (json_int_t)t->orphaned_bytes,
+		"reserved_bytes", (json_int_t)t->reserved_bytes,
+		"free_bytes", (json_int_t)t->free_bytes);
+}
+
+static json_t *tiers_json(const struct wadi_tier_status *t, uint32_t n)
+{
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; i < n; i++)
+		json_array_append_new(list, tier_json(&t[i]));
+	return list;
+}
+
+static void status_json(const struct wadi_status *st)
+{
+	json_t *servers = json_array(), *all;
+
+	for (uint32_t i = 0; i < st->n_servers; i++) {
+		const struct wadi_server_status *s = &st->servers[i];
+
+		json_array_append_new(servers, json_pack("{s:i, s:s, s:s, s:i, s:o}", "server",
+			(int)s->server, "addr", s->addr, "state", server_state(s->state),
+			"heard_ms", (int)s->heard_ms, "tiers", tiers_json(s->tiers, s->n_tiers)));
+	}
+	all = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+		"jobs", (json_int_t)st->jobs, "buckets", (json_int_t)st->buckets,
+		"objects", (json_int_t)st->files, "sessions", (json_int_t)st->sessions,
+		"slab_used_bytes", (json_int_t)st->slab_used_bytes,
+		"slab_bytes", (json_int_t)st->slab_bytes,
+		"memtable_bytes", (json_int_t)st->memtable_bytes,
+		"tree_bytes", (json_int_t)st->tree_bytes, "log_bytes", (json_int_t)st->log_bytes);
+	json_object_set_new(all, "log_index", json_integer((json_int_t)st->log_index));
+	json_object_set_new(all, "synced_index", json_integer((json_int_t)st->synced_index));
+	json_object_set_new(all, "merged_index", json_integer((json_int_t)st->merged_index));
+	json_object_set_new(all, "resident_bytes", json_integer((json_int_t)st->resident_bytes));
+	json_object_set_new(all, "uptime_ms", json_integer((json_int_t)st->uptime_ms));
+	json_object_set_new(all, "cpu_ms", json_integer((json_int_t)st->cpu_ms));
+	json_object_set_new(all, "tiers", tiers_json(st->tiers, st->n_tiers));
+	json_object_set_new(all, "servers", servers);
+	out_json(all);
+}
+
+/* ---- text ---- */
+/* '#' used, 'p' pinned, 'g' granted, 'o' orphaned, 'r' reserved, '.' free. */
+static void bar(const struct wadi_tier_status *t, char ret_bar[BAR + 1])
+{
+	const struct { uint64_t bytes; char mark; } parts[] = { { t->used_bytes, '#' },
+		{ t->pinned_bytes, 'p' }, { t->granted_bytes, 'g' }, { t->orphaned_bytes, 'o' },
+		{ t->reserved_bytes, 'r' } };
+	uint64_t sum = 0;
+	unsigned at = 0;
+
+	memset(ret_bar, '.', BAR);
+	ret_bar[BAR] = '\0';
+	for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+		unsigned end;
+
+		sum += parts[i].bytes;
+		end = t->capacity_bytes == 0 ? 0
+			: (unsigned)((unsigned __int128)sum * BAR / t->capacity_bytes);
+		for (; at < end && at < BAR; at++)
+			ret_bar[at] = parts[i].mark;
+	}
+}
+
+static void tier_text(const struct cli *c, const struct wadi_tier_status *t)
+{
+	char a[WORDS_MAX], b[WORDS_MAX], picture[BAR + 1];
+
+	bar(t, picture);
+	printf("  %s%-6s%s [%s] %s of %s used\n", out_bold(c), words_tier(t->tier), out_plain(c),
+		picture, words_put_size(t->used_bytes, a), words_put_size(t->capacity_bytes, b));
+	printf("         pinned %s", words_put_size(t->pinned_bytes, a));
+	printf(", granted %s", words_put_size(t->granted_bytes, a));
+	printf(", orphaned %s", words_put_size(t->orphaned_bytes, a));
+	printf(", reserved %s", words_put_size(t->reserved_bytes, a));
+	printf(", free %s\n", words_put_size(t->free_bytes, a));
+}
+
+static void status_text(const struct cli *c, const struct wadi_status *st)
+{
+	char a[WORDS_MAX], b[WORDS_MAX];
+
+	printf("up %s, %llu jobs, %llu buckets, %llu objects, %llu clients\n",
+		words_put_time(st->uptime_ms, a), (unsigned long long)st->jobs,
+		(unsigned long long)st->buckets, (unsigned long long)st->files,
+		(unsigned long long)st->sessions);
+	for (uint32_t i = 0; i < st->n_tiers; i++)
+		tier_text(c, &st->tiers[i]);
+	if (st->n_tiers == 0)
+		puts("  no storage server has joined: only objects up to 4 KiB can be stored");
+	printf("  %ssmall%s  %s of %s used (objects up to 4 KiB)\n", out_bold(c), out_plain(c),
+		words_put_size(st->slab_used_bytes, a), words_put_size(st->slab_bytes, b));
+	printf("  %smeta%s   tree %s", out_bold(c), out_plain(c),
+		words_put_size(st->tree_bytes, a));
+	printf(", log %s", words_put_size(st->log_bytes, a));
+	printf(", fresh rows %s", words_put_size(st->memtable_bytes, a));
+	printf(", memory of the process %s\n", words_put_size(st->resident_bytes, a));
+	for (uint32_t i = 0; i < st->n_servers; i++)
+		printf("  server %u %s at %s, heard %s ago\n", st->servers[i].server,
+			server_state(st->servers[i].state), st->servers[i].addr,
+			words_put_time(st->servers[i].heard_ms, a));
+}
+
+/* ---- the command ---- */
+static bool storage_joined(const struct wadi_status *st)
+{
+	for (uint32_t i = 0; i < st->n_servers; i++)
+		if (st->servers[i].state == WADI_SERVER_UP)
+			return true;
+	return false;
+}
+
+void cmd_status(struct cli *c)
+{
+	uint64_t wait_ms = c->a.number[O_wait], until_ms = os_now_ms() + wait_ms;
+	struct wadi_status *st;
+	int rc;
+
+	if (!cli_connect(c, (uint32_t)(wait_ms < UINT32_MAX ? wait_ms : UINT32_MAX)))
+		return;
+	for (;;) {
+		rc = wadi_status_get(c->w, c->a.number[O_job], &st);
+		if (rc < 0) {
+			cli_failed(c, NULL, rc);
+			return;
+		}
+		if (!c->a.given[O_wait] || storage_joined(st))
+			break;
+		wadi_status_free(st);
+		if (os_now_ms() >= until_ms) {
+			cli_fail(c, NULL, WADI_E_TIMEOUT, "no storage server has joined", NULL);
+			return;
+		}
+		os_sleep_ms(POLL_MS);
+	}
+	if (c->json)
+		status_json(st);
+	else if (!c->quiet)
+		status_text(c, st);
+	wadi_status_free(st);
+}

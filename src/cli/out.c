@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/out.h"
+#include "base/check.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { METER_DRAW_MS = 100, METER_QUIET_MS = 300 };
+
+/* ---- failures ---- */
+static bool say(struct cli *c, const char *object, int rc, const char *text, const char *hint)
+{
+	const char *what = err_text(rc);
+	json_t *error;
+
+	if (c->exit == 0)
+		c->exit = err_exit(rc);
+	if (c->json) {
+		error = json_pack("{s:s, s:s, s:s}", "code", err_name(rc), "text", what, "note",
+			text);
+		if (error != NULL && hint != NULL)
+			json_object_set_new(error, "hint", json_string(hint));
+		json_dumpf(json_pack("{s:s, s:s, s:o}", "status", "error", "object",
+			object != NULL ? object : "", "error", error), stdout, JSON_COMPACT);
+		fputc('\n', stdout);
+		return false;
+	}
+	fprintf(stderr, "%swadi:%s ", out_bold(c), out_plain(c));
+	if (object != NULL && strncmp(text, object, strlen(object)) != 0)
+		fprintf(stderr, "%s: ", object);
+	if (text[0] == '\0')
+		fprintf(stderr, "%s\n", what);
+	else if (rc == E_INVALID)
+		fprintf(stderr, "%s\n", text);
+	else
+		fprintf(stderr, "%s: %s\n", what, text);
+	if (hint != NULL && hint[0] != '\0')
+		fprintf(stderr, "  hint: %s\n", hint);
+	return false;
+}
+
+bool cli_fail(struct cli *c, const char *object, int rc, const char *text, const char *hint)
+{
+	check(rc < 0);
+	return say(c, object, rc, text, hint);
+}
+
+/* What to do next, where that can be told from the code alone. */
+static const char *hint_for(int rc)
+{
+	switch (rc) {
+	case WADI_E_UNREACH:
+		return "is it running?  wadi serve starts one; --url or WADI_URL say where it is";
+	case WADI_E_FULL:
+		return "wadi status shows what is full";
+	case WADI_E_LOST:
+		return "its memory went with the server: make it again, or persist such objects";
+	case WADI_E_TIMEOUT:
+	case WADI_E_UNAVAILABLE:
+		return "wadi status shows the servers; --timeout gives it longer";
+	case WADI_E_UNKNOWN:
+		return "it may have happened or not: look before you repeat it";
+	default:
+		return NULL;
+	}
+}
+
+bool cli_failed(struct cli *c, const char *object, int rc)
+{
+	const char *note = c->w != NULL ? wadi_error(c->w) : "", *hint = hint_for(rc);
+	char text[128];
+
+	if (rc == WADI_E_NOTFOUND && strncmp(note, "bucket ", 7) == 0 && note[7] != '\0') {
+		snprintf(text, sizeof text, "wadi bucket create %.64s", note + 7);
+		hint = text;
+	}
+	return say(c, object, rc, note, hint);
+}
+
+/* ---- connecting ---- */
+uint32_t cli_timeout_ms(const struct cli *c)
+{
+	uint64_t ms = c->a.given[O_timeout] ? c->a.number[O_timeout] : 0;
+
+	return ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX;
+}
+
+bool cli_connect(struct cli *c, uint32_t wait_ms)
+{
+	struct wadi_connect_opts o = { .size = sizeof o, .name = "wadi",
+		.timeout_ms = cli_timeout_ms(c), .connect_ms = wait_ms,
+		.flags = wait_ms > 0 ? WADI_CONNECT_WAIT : 0,
+		.key_file = c->a.given[O_key_file] ? c->a.text[O_key_file] : NULL };
+	struct wadi_note why;
+	int rc;
+
+	if (c->w != NULL)
+		return true;
+	rc = wadi_connect(c->a.text[O_url], &o, &c->w, &why);
+	if (rc < 0)
+		return say(c, NULL, rc, why.text, rc == WADI_E_DENIED
+			? "over TCP the key file of the server is needed: WADI_KEY says where it is"
+			: hint_for(rc));
+	return true;
+}
+
+/* ---- results ---- */
+void out_json(json_t *object)
+{
+	check(object != NULL);
+	json_object_set_new(object, "status", json_string("ok"));
+	json_dumpf(object, stdout, JSON_COMPACT);
+	fputc('\n', stdout);
+	json_decref(object);
+}
+
+void out_note(struct cli *c, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (c->quiet || c->json)
+		return;
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+}
+
+const char *out_bold(const struct cli *c) { return c->color ? "\033[1m" : ""; }
+const char *out_plain(const struct cli *c) { return c->color ? "\033[0m" : ""; }
+
+/* ---- progress ---- */
+void meter_start(struct meter *m, struct cli *c, const char *what, uint64_t total_bytes)
+{
+	*m = (struct meter){ .c = c,
+		.on = !c->quiet && !c->json && os_terminal(OS_STDERR) };
+	progress_init(&m->p, what, total_bytes, os_now_ms());
+}
+
+void meter_add(struct meter *m, uint64_t bytes)
+{
+	char line[PROGRESS_LINE_MAX];
+	uint64_t now;
+
+	m->done_bytes += bytes;
+	if (!m->on)
+		return;
+	now = os_now_ms();
+	/* What is over soon needs no picture. */
+	if (now - m->p.started_ms < METER_QUIET_MS || now - m->drawn_ms < METER_DRAW_MS)
+		return;
+	m->drawn_ms = now;
+	m->drawn = true;
+	fprintf(stderr, "\r%s\033[K",
+		progress_line(&m->p, m->done_bytes, now, os_columns() - 1, line));
+	fflush(stderr);
+}
+
+void meter_end(struct meter *m)
+{
+	if (m->drawn)
+		fputs("\r\033[K", stderr);
+	m->drawn = false;
+}
+
+/* ---- names ---- */
+bool name_is_wadi(const char *text)
+{
+	return strncmp(text, "wadi:", 5) == 0;
+}
+
+bool name_parse(struct cli *c, const char *text, bool key, struct name *ret_n)
+{
+	const char *path = name_is_wadi(text) ? text + 5 : text;
+	size_t bucket_len = strcspn(path, "/"), key_len = 0;
+
+	if (path[bucket_len] == '/')
+		key_len = strlen(path + bucket_len + 1);
+	if (bucket_len >= sizeof ret_n->bucket)
+		return say(c, text, E_TOOBIG, "a bucket's name has at most 255 bytes", NULL);
+	if (key_len >= sizeof ret_n->key)
+		return say(c, text, E_TOOBIG, "a key has at most 1024 bytes", NULL);
+	if (key && key_len == 0)
+		return say(c, text, E_INVALID, "this names no object",
+			"objects are named BUCKET/KEY; in a job /KEY is in the job's own bucket");
+	memcpy(ret_n->bucket, path, bucket_len);
+	ret_n->bucket[bucket_len] = '\0';
+	memcpy(ret_n->key, path + bucket_len + (key_len > 0), key_len);
+	ret_n->key[key_len] = '\0';
+	return true;
+}

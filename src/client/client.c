@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/check.h"
+#include "client/own.h"
+#include <stdlib.h>
+#include <string.h>
+
+PARKS void host_id(struct sys *s, char ret_id[HOST_BYTES_MAX])
+{
+	struct sys_file *f;
+	int64_t n;
+
+	ret_id[0] = '\0';
+	if (sys_open(s, "/proc/sys/kernel/random/boot_id", SYS_READ, &f, NULL) < 0)
+		return;
+	n = sys_pread(f, ret_id, HOST_BYTES_MAX - 1, 0, NULL);
+	sys_close(f);
+	ret_id[n > 0 ? n : 0] = '\0';
+	ret_id[strcspn(ret_id, "\n")] = '\0';
+}
+
+PARKS int client_new(struct sys *s, const struct client_opts *o, uint64_t until_ns,
+	struct client **ret_c, struct err_note *note)
+{
+	struct session_opts so = { .addr = o->addr, .name = o->name, .token = o->token,
+		.wait = o->wait };
+	struct client *c = calloc(1, sizeof *c);
+	int rc;
+
+	if (c == NULL)
+		return err_set(note, E_NOMEM, "a client");
+	c->sys = s;
+	group_init(&c->group, sys_loop(s));
+	c->group.keep_going = true;
+	group_init(&c->work, sys_loop(s));
+	c->work.keep_going = true;
+	list_init(&c->buckets);
+	rc = session_init(&c->session, s, &c->group, &so, note);
+	if (rc < 0) {
+		free(c);
+		return rc;
+	}
+	host_id(s, c->host);
+	peers_init(&c->peers, s, &c->group, c->host, &c->session.hello);
+	grants_init(&c->grants, &c->session, &c->peers, &c->work, c->host);
+	rc = session_connect(&c->session, until_ns, note);
+	if (rc < 0) {
+		client_free(c);
+		return rc;
+	}
+	*ret_c = c;
+	return 0;
+}
+
+PARKS void client_free(struct client *c)
+{
+	uint64_t until_ns;
+
+	if (c == NULL)
+		return;
+	until_ns = sys_after(c->sys, CLIENT_CLOSE_MS * SYS_MS);
+	fiber_shield(until_ns);
+	grants_return(&c->grants, until_ns);
+	group_wait(&c->work);
+	peers_fini(&c->peers);
+	session_fini(&c->session);
+	group_cancel(&c->group);
+	group_wait(&c->group);
+	fiber_unshield();
+	grants_fini(&c->grants);
+	buckets_fini(c);
+	free(c);
+}
+
+uint64_t client_job(const struct client *c)
+{
+	return c->session.job;
+}
+
+void client_round_trips(const struct client *c, uint64_t *ret_meta, uint64_t *ret_store)
+{
+	*ret_meta = session_round_trips(&c->session);
+	*ret_store = peers_round_trips(&c->peers);
+}

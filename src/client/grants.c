@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "client/grants.h"
+#include "base/check.h"
+#include "base/limit.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* How far asking runs ahead, and how much one request asks for at most. */
+#define AHEAD_BYTES_MAX ((uint64_t)LIMIT_EGROUP_BYTES)
+#define ASK_BYTES_MAX ((uint64_t)LIMIT_EGROUP_BYTES * 4)
+#define AHEAD_NS (5 * SYS_SEC)
+enum { SLICE_BYTES_MIN = 256 << 10 };
+
+struct ahead { struct grants *gs; struct pool *pool; uint64_t bytes; };
+
+void grants_init(struct grants *gs, struct session *se, struct peers *ps, struct group *g,
+	const char *host)
+{
+	*gs = (struct grants){
+		.sys = se->sys, .session = se, .peers = ps, .group = g, .host = host
+	};
+	list_init(&gs->pools);
+}
+
+static struct pool *pool_find(struct grants *gs, uint64_t bucket, bool persist)
+{
+	struct pool *po;
+
+	list_each(it, &gs->pools) {
+		po = container_of(it, struct pool, link);
+		if (po->bucket == bucket && po->persist == persist)
+			return po;
+	}
+	po = calloc(1, sizeof *po);
+	if (po == NULL)
+		return NULL;
+	po->bucket = bucket;
+	po->persist = persist;
+	list_init(&po->parts);
+	waitq_init(&po->asked);
+	list_push(&gs->pools, &po->link);
+	return po;
+}
+
+/* What an extent takes of a credit: whole blocks, and a block in front of it in a file. */
+static uint64_t room_bytes(const struct part *pa, uint64_t len)
+{
+	uint64_t blocks = (len + LIMIT_BLOCK_BYTES - 1) / LIMIT_BLOCK_BYTES;
+
+	return (blocks + (pa->tier != TIER_DRAM)) * LIMIT_BLOCK_BYTES;
+}
+
+static bool part_usable(const struct part *pa)
+{
+	return !pa->spoiled && pa->n_taken < pa->extent_count
+		&& pa->left_bytes >= room_bytes(pa, 1);
+}
+
+static uint64_t pool_left(const struct pool *po)
+{
+	uint64_t sum = 0;
+
+	list_each(it, &po->parts) {
+		const struct part *pa = container_of(it, struct part, link);
+
+		sum += part_usable(pa) ? pa->left_bytes : 0;
+	}
+	return sum;
+}
+
+/* ---- asking ---- */
+static int part_add(struct grants *gs, struct pool *po, const struct sub_grant_part *g)
+{
+	struct peer *peer = peer_by_id(gs->peers, g->server);
+	struct part *pa;
+
+	if (peer == NULL || g->extent_bytes_max == 0 || g->cap.len > sizeof pa->cap)
+		return E_CORRUPT;
+	pa = calloc(1, sizeof *pa);
+	if (pa == NULL)
+		return E_NOMEM;
+	*pa = (struct part){
+		.pool = po, .peer = peer, .egroup = g->egroup, .epoch = g->epoch,
+		.extent_first = g->extent_first, .credit_bytes = g->credit_bytes,
+		.extent_count = g->extent_count, .extent_bytes_max = g->extent_bytes_max,
+		.cap_job = g->cap_job, .cap_until_ms = g->cap_until_ms,
+		.cap_len = (uint32_t)g->cap.len, .tier = g->tier, .device = g->device,
+		.left_bytes = g->credit_bytes / LIMIT_BLOCK_BYTES * LIMIT_BLOCK_BYTES,
+	};
+	if (g->cap.len > 0)
+		memcpy(pa->cap, g->cap.p, g->cap.len);
+	list_push(&po->parts, &pa->link);
+	return 0;
+}
+
+static int parts_add(struct grants *gs, struct pool *po, struct msg_grant_ok *ok,
+	struct err_note *note)
+{
+	struct sub_server_addr addr;
+	struct sub_grant_part part;
+	int rc = 0;
+
+	while (sub_server_addr_next(&ok->servers, &addr))
+		if (peer_find(gs->peers, &addr) == NULL)
+			return err_set(note, E_NOMEM, "storage servers");
+	while (rc == 0 && sub_grant_part_next(&ok->parts, &part))
+		rc = part_add(gs, po, &part);
+	return rc < 0 ? err_set(note, rc, "a grant from the metadata server") : 0;
+}
+
+/* One at a time for a pool; others wait and look again. */
+PARKS static int pool_ask(struct grants *gs, struct pool *po, uint64_t bytes, uint64_t until_ns,
+	struct err_note *note)
+{
+	struct msg_grant m = {
+		.bucket = po->bucket,
+		.bytes = bytes < ASK_BYTES_MAX ? bytes : ASK_BYTES_MAX,
+		.flags = po->persist ? PUT_PERSIST : 0,
+		.host = bytes_of(gs->host, strlen(gs->host)),
+	};
+	struct ask a = { .op = OP_grant, .reply_op = OP_grant_ok, .msg = &m, .changes = true };
+	struct msg_grant_ok ok;
+	int rc;
+
+	check(!po->asking);
+	po->asking = true;
+	rc = session_ask(gs->session, &a, &ok, until_ns, note);
+	if (rc == 0) {
+		po->n_asked++;
+		rc = parts_add(gs, po, &ok, note);
+	}
+	ask_fini(&a);
+	po->asking = false;
+	waitq_wake_all(&po->asked);
+	return rc;
+}
+
+/* A failure is no one's business: whoever needs the room asks again and is told. */
+PARKS static int ahead_fiber(void *arg)
+{
+	struct ahead *ah = arg;
+
+	if (!ah->pool->asking)
+		pool_ask(ah->gs, ah->pool, ah->bytes, sys_after(ah->gs->sys, AHEAD_NS), NULL);
+	free(ah);
+	return 0;
+}
+
+static uint64_t ahead_bytes(const struct pool *po)
+{
+	if (po->n_asked < 2)
+		return 0;
+	return po->taken_bytes < AHEAD_BYTES_MAX ? po->taken_bytes : AHEAD_BYTES_MAX;
+}
+
+static void ask_ahead(struct grants *gs, struct pool *po)
+{
+	uint64_t want = ahead_bytes(po);
+	struct ahead *ah;
+
+	if (po->asking || pool_left(po) * 2 >= want)
+		return;
+	ah = calloc(1, sizeof *ah);
+	if (ah == NULL)
+		return;
+	*ah = (struct ahead){ .gs = gs, .pool = po, .bytes = want };
+	if (fiber_start(gs->group, "grant-ahead", ahead_fiber, ah) < 0)
+		free(ah);
+	else
+		sys_reached(gs->sys, "grant asked for ahead of need");
+}
+
+/* ---- returning ---- */
+PARKS static int part_return(struct grants *gs, const struct part *pa, uint64_t until_ns)
+{
+	struct msg_grant_return m = { .egroup = pa->egroup, .extent_first = pa->extent_first };
+	struct ask a = { .op = OP_grant_return, .reply_op = OP_ok, .msg = &m, .changes = true };
+	struct msg_ok ok;
+	int rc = session_ask(gs->session, &a, &ok, until_ns, NULL);
+
+	ask_fini(&a);
+	return rc;
+}
+
+struct giving { struct grants *gs; struct part *part; uint64_t until_ns; };
+
+PARKS static int giving_fiber(void *arg)
+{
+	struct giving *gi = arg;
+
+	part_return(gi->gs, gi->part, gi->until_ns);
+	free(gi->part);
+	free(gi);
+	return 0;
+}
+
+/* Takes the part out of its pool and tells the shard behind the caller's back.  When that fails the
+ * shard frees the grant at the end of the session. */
+static void part_give_back(struct grants *gs, struct part *pa, uint64_t until_ns)
+{
+	struct giving *gi = calloc(1, sizeof *gi);
+
+	check(pa->n_open == 0);
+	list_remove(&pa->link);
+	if (gi != NULL) {
+		*gi = (struct giving){ .gs = gs, .part = pa, .until_ns = until_ns };
+		if (fiber_start(gs->group, "grant-return", giving_fiber, gi) == 0)
+			return;
+		free(gi);
+	}
+	free(pa);
+}
+
+/* (G1) */
+static void pool_tidy(struct grants *gs, struct pool *po)
+{
+	list_each_safe(it, &po->parts) {
+		struct part *pa = container_of(it, struct part, link);
+
+		if (pa->n_open == 0 && !part_usable(pa))
+			part_give_back(gs, pa, sys_after(gs->sys, AHEAD_NS));
+	}
+}
+
+
+PARKS void grants_return(struct grants *gs, uint64_t until_ns)
+{
+	list_each(it, &gs->pools) {
+		struct pool *po = container_of(it, struct pool, link);
+
+		list_each_safe(p, &po->parts) {
+			struct part *pa = container_of(p, struct part, link);
+
+			if (pa->n_open == 0)
+				part_give_back(gs, pa, until_ns);
+		}
+	}
+}
+
+void grants_fini(struct grants *gs)
+{
+	struct list *l, *p;
+
+	while ((l = list_pop(&gs->pools)) != NULL) {
+		struct pool *po = container_of(l, struct pool, link);
+
+		check(!po->asking);
+		check(waitq_empty(&po->asked));
+		while ((p = list_pop(&po->parts)) != NULL) {
+			struct part *pa = container_of(p, struct part, link);
+
+			check(pa->n_open == 0);
+			free(pa);
+		}
+		free(po);
+	}
+}
+
+/* ---- slices ---- */
+/* The longest extent of at most want bytes that fits the part; 0: none. */
+static uint64_t part_fits(const struct part *pa, uint64_t want)
+{
+	uint64_t room = pa->left_bytes;
+
+	if (!part_usable(pa))
+		return 0;
+	if (pa->tier != TIER_DRAM)
+		room -= LIMIT_BLOCK_BYTES;
+	want = want < pa->extent_bytes_max ? want : pa->extent_bytes_max;
+	return want < room ? want : room;
+}
+
+/* Not a sliver, unless nothing else is wanted or left. */
+static bool slice_cut(struct pool *po, uint64_t want, bool slivers, struct slice *ret_slice)
+{
+	uint64_t least = slivers ? 1 : want < SLICE_BYTES_MIN ? want : SLICE_BYTES_MIN;
+
+	list_each(it, &po->parts) {
+		struct part *pa = container_of(it, struct part, link);
+		uint64_t len = part_fits(pa, want);
+
+		if (len < least)
+			continue;
+		*ret_slice = (struct slice){ pa, pa->extent_first + pa->n_taken, len };
+		pa->n_taken++;
+		pa->n_open++;
+		check(pa->left_bytes >= room_bytes(pa, len));
+		pa->left_bytes -= room_bytes(pa, len);
+		po->taken_bytes += len;
+		/* The next slice comes from the next part. */
+		list_remove(&pa->link);
+		list_push(&po->parts, &pa->link);
+		return true;
+	}
+	return false;
+}
+
+PARKS int grants_take(struct grants *gs, uint64_t bucket, bool persist, uint64_t want,
+	uint64_t need,
+	uint64_t until_ns, struct slice *ret_slice, struct err_note *note)
+{
+	struct pool *po = pool_find(gs, bucket, persist);
+	bool slivers = false;
+
+	check(want > 0);
+	if (po == NULL)
+		return err_set(note, E_NOMEM, "room for an object");
+	while (!slice_cut(po, want, slivers, ret_slice)) {
+		uint64_t bytes = need > ahead_bytes(po) ? need : ahead_bytes(po);
+		int rc;
+
+		if (po->asking) {
+			rc = waitq_wait(&po->asked, until_ns);
+			if (rc < 0)
+				return err_set(note, rc, "waiting for room");
+			continue;
+		}
+		/* Blocks before extents in files are part of a credit: ask for a little more. */
+		rc = pool_ask(gs, po, bytes + bytes / 64, until_ns, note);
+		if (rc == E_FULL && !slivers) {
+			slivers = true;
+			continue;
+		}
+		if (rc < 0)
+			return err_wrap(note, rc, "asking for room");
+		if (pool_left(po) == 0)
+			return err_set(note, E_CORRUPT, "the metadata server granted nothing");
+	}
+	ask_ahead(gs, po);
+	return 0;
+}
+
+static void slice_close(struct slice *sl)
+{
+	struct part *pa = sl->part;
+
+	check(pa != NULL);
+	check(pa->n_open > 0);
+	pa->n_open--;
+	sl->part = NULL;
+}
+
+void slice_keep(struct slice *sl)
+{
+	slice_close(sl);
+}
+
+void slice_drop(struct slice *sl)
+{
+	sl->part->spoiled = true;
+	slice_close(sl);
+}
+
+void grants_tidy(struct grants *gs)
+{
+	list_each(it, &gs->pools)
+		pool_tidy(gs, container_of(it, struct pool, link));
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* grants.h: room to write into, kept ahead of need.
+ *
+ * A shard grants parts: an egroup on a server, a byte credit, a range of extent ids.  A pool holds
+ * the parts of one bucket and kind of room.  A slice is one extent's share of a part: an id and at
+ * most so many bytes.  Slices go round the parts, so a large object is striped over servers.
+ *
+ * Once a pool has been asked for twice, more is asked for in the background before it runs dry:
+ * then asking is off the path.  What is left is returned when the client closes, and a part as
+ * soon as it is used up or an upload in it was abandoned and no other upload has extents in it
+ * (G1): returning a grant drops the extents that no commit named. */
+#ifndef CLIENT_GRANTS_H
+#define CLIENT_GRANTS_H
+#include "client/peer.h"
+#include "client/session.h"
+
+struct part {
+	struct list link;            /* in its pool */
+	struct pool *pool;
+	struct peer *peer;
+	uint64_t egroup, epoch, extent_first, credit_bytes; /* as granted */
+	uint32_t extent_count, extent_bytes_max;
+	uint64_t cap_job, cap_until_ms;
+	uint8_t cap[64];
+	uint32_t cap_len;
+	uint8_t tier, device;
+	uint64_t left_bytes;         /* of the credit */
+	uint32_t n_taken;            /* ids given to slices */
+	uint32_t n_open;             /* slices neither kept nor dropped */
+	bool spoiled;                /* takes no more slices: full, stale, or its server failed */
+};
+struct pool {
+	struct list link;            /* in grants.pools */
+	struct list parts;           /* next to be used first */
+	struct waitq asked;          /* fibers that wait for the asking one */
+	uint64_t bucket;
+	bool persist, asking;
+	uint32_t n_asked;            /* grants so far */
+	uint64_t taken_bytes;        /* by slices, so far */
+};
+struct grants {
+	struct sys *sys;
+	struct session *session;
+	struct peers *peers;
+	struct group *group;         /* of the background requests */
+	const char *host;
+	struct list pools;
+};
+void grants_init(struct grants *gs, struct session *se, struct peers *ps, struct group *g,
+	const char *host);
+PARKS void grants_return(struct grants *gs, uint64_t until_ns); /* everything; before the close */
+void grants_fini(struct grants *gs);                            /* no slice may be open */
+
+struct slice { struct part *part; uint64_t extent; uint64_t len; };
+/* Room for one extent of at most want bytes; need is what the whole object still wants, for asking.
+ * Waits for a grant when none is left.  E_FULL, E_NOTFOUND (the bucket), and session_ask()'s. */
+PARKS int grants_take(struct grants *gs, uint64_t bucket, bool persist, uint64_t want,
+	uint64_t need,
+	uint64_t until_ns, struct slice *ret_slice, struct err_note *note);
+void slice_keep(struct slice *sl); /* a commit named the extent */
+void slice_drop(struct slice *sl); /* nobody will (G1) */
+/* Returns parts that are used up; to be called when slices were kept or dropped. */
+void grants_tidy(struct grants *gs);
+#endif

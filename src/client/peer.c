@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "client/peer.h"
+#include "base/check.h"
+#include <stdlib.h>
+#include <string.h>
+
+struct peer {
+	struct list link;
+	struct peers *peers;
+	uint32_t server;
+	uint64_t incarnation;
+	char addr[256], local[256];
+	bool same_host;
+	bool near;                   /* the connection is a Unix socket */
+	struct rpc_conn *conn;
+	struct fiber_lock connecting;
+	struct list maps;
+	uint64_t generation;
+};
+
+void peers_init(struct peers *ps, struct sys *s, struct group *g, const char *host,
+	const struct msg_hello *hello)
+{
+	*ps = (struct peers){ .sys = s, .group = g, .host = host, .hello = *hello };
+	list_init(&ps->list);
+}
+
+/* ---- maps ---- */
+void map_ref(struct arena_map *m)
+{
+	check(m->n_refs > 0);
+	m->n_refs++;
+}
+
+void map_unref(struct arena_map *m)
+{
+	check(m->n_refs > 0);
+	if (--m->n_refs > 0)
+		return;
+	check(list_empty(&m->link));
+	sys_shm_close(m->shm);
+	free(m);
+}
+
+/* (P1) */
+static void maps_drop(struct peer *p)
+{
+	struct list *l;
+
+	while ((l = list_pop(&p->maps)) != NULL)
+		map_unref(container_of(l, struct arena_map, link));
+}
+
+static struct arena_map *map_lookup(struct peer *p, uint64_t arena, bool writable)
+{
+	list_each(it, &p->maps) {
+		struct arena_map *m = container_of(it, struct arena_map, link);
+
+		if (m->arena == arena && m->writable == writable)
+			return m;
+	}
+	return NULL;
+}
+
+static int map_make(struct peer *p, struct sys_shm *shm, struct arena_map **ret_m,
+	struct err_note *note)
+{
+	struct arena_map *m = calloc(1, sizeof *m);
+	void *base;
+	int rc;
+
+	if (m == NULL)
+		return err_set(note, E_NOMEM, "mapping memory of %s", p->addr);
+	rc = sys_shm_map(shm, &base, note);
+	if (rc < 0) {
+		free(m);
+		return rc;
+	}
+	m->shm = shm;
+	m->base = base;
+	m->bytes = sys_shm_bytes(shm);
+	m->n_refs = 1;
+	list_push(&p->maps, &m->link);
+	*ret_m = m;
+	return 0;
+}
+
+int peer_map(struct peer *p, uint64_t arena, uint64_t arena_bytes, bool with_fd, bool writable,
+	struct arena_map **ret_m, struct err_note *note)
+{
+	struct sys_shm *shm = NULL;
+	struct arena_map *m;
+	int rc;
+
+	if (p->conn == NULL)
+		return err_set(note, E_CLOSED, "storage server %s", p->addr);
+	if (with_fd) {
+		shm = sys_recv_shm(rpc_conn_stream(p->conn));
+		if (shm == NULL)
+			return err_set(note, E_CORRUPT, "%s sent no descriptor", p->addr);
+	}
+	m = map_lookup(p, arena, writable);
+	if (m != NULL) {
+		sys_shm_close(shm);
+	} else {
+		if (shm == NULL)
+			return err_set(note, E_CORRUPT, "%s names an arena it never gave", p->addr);
+		rc = map_make(p, shm, &m, note);
+		if (rc < 0) {
+			sys_shm_close(shm);
+			return rc;
+		}
+		m->arena = arena;
+		m->writable = writable;
+	}
+	if (m->bytes < arena_bytes)
+		return err_set(note, E_CORRUPT, "%s announced %llu bytes and gave %llu", p->addr,
+			(unsigned long long)arena_bytes, (unsigned long long)m->bytes);
+	*ret_m = m;
+	return 0;
+}
+
+/* ---- connections ---- */
+PARKS static void disconnect(struct peer *p)
+{
+	struct rpc_conn *conn = p->conn;
+
+	if (conn == NULL)
+		return;
+	p->conn = NULL;
+	p->generation++;
+	maps_drop(p);
+	p->peers->round_trips += rpc_round_trips(conn);
+	rpc_close(conn);
+}
+
+PARKS void peers_fini(struct peers *ps)
+{
+	struct list *l;
+
+	while ((l = list_pop(&ps->list)) != NULL) {
+		struct peer *p = container_of(l, struct peer, link);
+
+		disconnect(p);
+		free(p);
+	}
+}
+
+uint64_t peers_round_trips(const struct peers *ps)
+{
+	uint64_t n = ps->round_trips;
+
+	list_each(it, &ps->list) {
+		const struct peer *p = container_of(it, struct peer, link);
+
+		n += p->conn != NULL ? rpc_round_trips(p->conn) : 0;
+	}
+	return n;
+}
+
+static void text_take(char *to, size_t room, struct bytes b)
+{
+	size_t n = b.len < room ? b.len : room - 1;
+
+	if (n > 0)
+		memcpy(to, b.p, n);
+	to[n] = '\0';
+}
+
+struct peer *peer_by_id(struct peers *ps, uint32_t server)
+{
+	list_each(it, &ps->list) {
+		struct peer *p = container_of(it, struct peer, link);
+
+		if (p->server == server)
+			return p;
+	}
+	return NULL;
+}
+
+struct peer *peer_find(struct peers *ps, const struct sub_server_addr *a)
+{
+	struct peer *p = peer_by_id(ps, a->server);
+
+	if (p != NULL && p->incarnation == a->incarnation)
+		return p;
+	if (p == NULL) {
+		p = calloc(1, sizeof *p);
+		if (p == NULL)
+			return NULL;
+		p->peers = ps;
+		p->server = a->server;
+		list_init(&p->maps);
+		fiber_lock_init(&p->connecting);
+		list_push(&ps->list, &p->link);
+	}
+	/* A restarted server: the connection is broken or will be found so. */
+	p->incarnation = a->incarnation;
+	text_take(p->addr, sizeof p->addr, a->addr);
+	text_take(p->local, sizeof p->local, a->local);
+	p->same_host = ps->host[0] != '\0' && bytes_equal(a->host, bytes_of(ps->host,
+		strlen(ps->host)));
+	return p;
+}
+
+const char *peer_name(const struct peer *p)
+{
+	return p->addr[0] != '\0' ? p->addr : p->local;
+}
+
+bool peer_near(const struct peer *p)
+{
+	return p->conn != NULL && p->near;
+}
+
+uint64_t peer_generation(const struct peer *p)
+{
+	return p->generation;
+}
+
+PARKS static int connect_addr(struct peer *p, const char *addr, uint64_t until_ns,
+	struct err_note *note)
+{
+	struct rpc_connect o = { .addr = addr, .group = p->peers->group, .hello = p->peers->hello };
+	struct msg_hello_ok ok;
+	struct rpc_conn *conn;
+	int rc = rpc_connect(p->peers->sys, &o, until_ns, &conn, &ok, note);
+
+	if (rc < 0)
+		return rc;
+	p->conn = conn;
+	p->near = sys_stream_local(rpc_conn_stream(conn));
+	p->generation++;
+	return 0;
+}
+
+PARKS static int connect_locked(struct peer *p, uint64_t until_ns, struct err_note *note)
+{
+	if (p->conn != NULL && rpc_conn_open(p->conn))
+		return 0;
+	disconnect(p);
+	if (p->same_host && p->local[0] != '\0') {
+		if (connect_addr(p, p->local, until_ns, note) == 0)
+			return 0;
+		sys_reached(p->peers->sys, "near server reached over tcp");
+	}
+	if (p->addr[0] == '\0')
+		return err_set(note, E_UNREACH, "storage server %u has no address", p->server);
+	return connect_addr(p, p->addr, until_ns, note);
+}
+
+PARKS int peer_connect(struct peer *p, uint64_t until_ns, struct err_note *note)
+{
+	int rc;
+
+	if (p->conn != NULL && rpc_conn_open(p->conn))
+		return 0;
+	rc = fiber_lock(&p->connecting, until_ns);
+	if (rc < 0)
+		return err_set(note, rc, "connecting to %s", peer_name(p));
+	rc = connect_locked(p, until_ns, note);
+	fiber_unlock(&p->connecting);
+	return rc;
+}
+
+PARKS int peer_ask(struct peer *p, struct rpc_call *call, uint16_t reply_op, void *ret_reply,
+	uint64_t until_ns, struct err_note *note)
+{
+	int rc = peer_connect(p, until_ns, note);
+
+	if (rc < 0)
+		return rc;
+	/* Extents have ids: whatever is repeated is known to its server without a number. */
+	call->plain = true;
+	return rpc_ask(p->conn, call, reply_op, ret_reply, until_ns, note);
+}
+
+/* ---- requests that nobody waits for ---- */
+struct told { struct rpc_call call; max_align_t msg[]; };
+
+static void told_done(void *arg)
+{
+	struct told *t = arg;
+
+	rpc_call_fini(&t->call);
+	free(t);
+}
+
+void peer_tell(struct peer *p, uint16_t op, const void *msg, size_t msg_bytes)
+{
+	struct told *t;
+
+	if (p->conn == NULL || !rpc_conn_open(p->conn))
+		return;
+	t = calloc(1, sizeof *t + msg_bytes);
+	if (t == NULL)
+		return;
+	memcpy(t->msg, msg, msg_bytes);
+	t->call = (struct rpc_call){ .op = op, .plain = true, .msg = t->msg, .done = told_done,
+		.done_arg = t };
+	if (rpc_start(p->conn, &t->call) < 0)
+		told_done(t);
+}

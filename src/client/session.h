@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* session.h: one client's conversation with the metadata server.
+ *
+ * A session has a random 128-bit id.  Requests that change something are numbered; when a
+ * connection breaks, the next one repeats what was unanswered under the same numbers, and the
+ * server, which remembers its answers, does it once.  At most LIMIT_INFLIGHT_MAX numbers are open:
+ * number n is given out only when n - LIMIT_INFLIGHT_MAX has been answered or given up (S1).
+ *
+ * A server that no longer knows the session (it lost it with its unsynced log) tells by a last
+ * number below one that was answered; then what had been sent and not answered ends in E_UNKNOWN
+ * (S2).
+ *
+ * Requests that change nothing are not numbered (plain calls), so that a long wait among
+ * them holds up nobody's window (S3). */
+#ifndef CLIENT_SESSION_H
+#define CLIENT_SESSION_H
+#include "base/limit.h"
+#include "rpc/rpc.h"
+
+enum { SESSION_SLOTS = LIMIT_INFLIGHT_MAX };
+
+struct session {
+	struct sys *sys;
+	struct group *group;         /* owns the connections' fibers */
+	char addr[SYS_ADDR_MAX];
+	struct msg_hello hello;      /* token and name point below */
+	uint8_t token[64];
+	char name[256];
+	struct rpc_conn *conn;       /* NULL while there is none */
+	struct fiber_lock connecting;
+	bool wait;                   /* try to connect until the deadline, the first time too */
+	bool greeted;                /* was connected once */
+	uint64_t job;                /* that the token stands for */
+	uint64_t next_number, answered; /* highest number answered with success */
+	uint64_t forgotten;          /* times that the server had lost the session */
+	uint64_t open[SESSION_SLOTS]; /* number in its slot, 0: free */
+	struct waitq slots;
+	uint64_t round_trips;        /* of connections that are closed */
+	uint64_t backoff_ns;
+};
+struct session_opts { const char *addr, *name; struct bytes token; bool wait; };
+int session_init(struct session *se, struct sys *s, struct group *g, const struct session_opts *o,
+	struct err_note *note);
+PARKS int session_connect(struct session *se, uint64_t until_ns, struct err_note *note);
+PARKS void session_fini(struct session *se);
+uint64_t session_round_trips(const struct session *se);
+uint16_t session_version(const struct session *se); /* of the wire, for lists to send */
+
+/* One request.  The caller owns it and what it points to until ask_fini(). */
+struct ask {
+	uint16_t op, reply_op;       /* in */
+	const void *msg;             /* in: struct msg_NAME of op */
+	struct bytes data;           /* in */
+	void *into;                  /* in: room for the reply's data, or NULL */
+	size_t into_cap;
+	bool changes;                /* in: numbered, done once */
+	struct rpc_call call;        /* out: reply_data */
+};
+/* Sends, repeats when the connection breaks or the server is busy, and decodes the answer into
+ * ret_reply, which borrows from a.  The server's code; E_TIMEOUT when nothing was sent or changed
+ * by the deadline, E_UNKNOWN when a change was sent and not answered; E_UNREACH, E_DENIED when no
+ * connection could be made. */
+PARKS int session_ask(struct session *se, struct ask *a, void *ret_reply, uint64_t until_ns,
+	struct err_note *note);
+void ask_fini(struct ask *a);
+#endif
