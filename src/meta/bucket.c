@@ -458,7 +458,7 @@ static unsigned collect(struct shard *sh, struct bucket *b, uint64_t *ret_last)
 			continue;
 		*ret_last = row.inode;
 		sh->reclaim[n++] = (struct reclaim){ row.inode, row.size, row.slot, row.life,
-			row.expires_ms, row.kind, row.place };
+			row.expires_ms, row.kind, row.place, b->id };
 	}
 	db_iter_end(&it);
 	return n;

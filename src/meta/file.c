@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Small files: put, get, done, delete, stat, persist.  (S6): first everything that can refuse, then
  * everything that writes. */
-#include "meta/inside.h"
+#include "meta/large_own.h"
 
 enum {
 	PUT_FLAGS = PUT_IF_ABSENT | PUT_IF_VERSION | PUT_PERSIST | PUT_DELETE_ON_READ | PUT_DURABLE,
@@ -121,6 +121,16 @@ static void get_fill(const struct row_inode *row, struct msg_get_ok *ret)
 	ret->mtime_ms = row->mtime_ms;
 }
 
+/* Where the bytes are: with the answer, or on storage servers. */
+static int file_read(struct shard *sh, struct shard_call *c, const struct row_inode *row,
+	const struct msg_get *m, struct msg_get_ok *ret, struct bytes *ret_data)
+{
+	if (row->place != PLACE_EXTENTS)
+		return small_read(sh, row, ret_data, &c->note);
+	*ret_data = bytes_of(NULL, 0);
+	return extents_answer(sh, c, row, m->from, ret);
+}
+
 static int get_by_inode(struct shard *sh, struct shard_call *c, const struct msg_get *m,
 	struct msg_get_ok *ret, struct bytes *ret_data)
 {
@@ -140,10 +150,8 @@ static int get_by_inode(struct shard *sh, struct shard_call *c, const struct msg
 		return rc;
 	if (rc > 0)
 		return err_set(&c->note, E_CONFLICT, "get it by its name first");
-	if ((rc = small_read(sh, &row, ret_data, &c->note)) < 0)
-		return rc;
 	get_fill(&row, ret);
-	return 0;
+	return file_read(sh, c, &row, m, ret, ret_data);
 }
 
 int shard_get(struct shard *sh, struct shard_call *c, const struct msg_get *m,
@@ -169,15 +177,15 @@ int shard_get(struct shard *sh, struct shard_call *c, const struct msg_get *m,
 	get_fill(&at.inode, ret);
 	ret->consuming = rc > 0 || (sh->marks.n > 0 && mark_of(sh, ret->inode) != NULL);
 	if (rc == 0)
-		return small_read(sh, &at.inode, ret_data, &c->note);
+		return file_read(sh, c, &at.inode, m, ret, ret_data);
 	/* The mark is a write, which ends the borrowing: read once to know that it can be read,
 	 * mark, find it again. */
-	if ((rc = small_read(sh, &at.inode, &data, &c->note)) < 0 ||
+	if ((rc = file_read(sh, c, &at.inode, m, ret, &data)) < 0 ||
 		(rc = mark_take(sh, c, &at)) < 0)
 		return rc;
 	rc = inode_find(sh, at.b->id, ret->inode, &at.inode);
 	check(rc == 0);
-	return small_read(sh, &at.inode, ret_data, &c->note);
+	return file_read(sh, c, &at.inode, m, ret, ret_data);
 }
 
 static int done_unmarked(struct shard *sh, struct shard_call *c, uint64_t bucket, uint64_t inode)
@@ -274,6 +282,7 @@ int shard_stat(
 		.size = at.inode.size,
 		.mtime_ms = at.inode.mtime_ms,
 		.ctime_ms = at.inode.ctime_ms,
+		.tiers = at.inode.place == PLACE_EXTENTS ? extents_tiers(sh, &at.inode) : 0,
 		.expires_ms = at.inode.expires_ms,
 		.flags = at.inode.flags,
 		.kind = at.inode.kind,
@@ -319,7 +328,12 @@ int shard_persist(struct shard *sh, struct shard_call *c, const struct msg_persi
 	if (mark_of(sh, at.row.inode) != NULL)
 		return err_set(
 			&c->note, E_CONFLICT, "a client is reading it in order to delete it");
-	if ((rc = small_read(sh, &at.inode, &data, &c->note)) < 0)
+	if (at.inode.place == PLACE_EXTENTS && extents_domain(sh, &at.inode) != DOMAIN_PERSISTENT)
+		return err_set(&c->note, E_UNSUPPORTED,
+			"its bytes are in the job's room: get it and put it again with persist");
+	data = bytes_of(NULL, 0);
+	if (at.inode.place != PLACE_EXTENTS
+		&& (rc = small_read(sh, &at.inode, &data, &c->note)) < 0)
 		return rc;
 	row = at.inode;
 	row.flags |= PUT_PERSIST | PUT_DURABLE;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Inodes and the bytes of small files. */
 #include "base/hash.h"
-#include "meta/inside.h"
+#include "meta/large_own.h"
 
 /* A row with this life was written by this process, so its slot must be one in use (S3). */
 static int sane(const struct shard *sh, const struct row_inode *row)
@@ -17,6 +17,8 @@ static int sane(const struct shard *sh, const struct row_inode *row)
 	}
 	if (row->place == PLACE_ROW)
 		return row->bytes.len == row->size ? 0 : E_CORRUPT;
+	if (row->place == PLACE_EXTENTS)
+		return row->size > 0 ? 0 : E_CORRUPT;
 	if (row->place == PLACE_PACKED)
 		return row->size <= LIMIT_INLINE_BYTES_MAX ? 0 : E_CORRUPT;
 	return row->place == PLACE_NONE && row->size == 0 ? 0 : E_CORRUPT;
@@ -61,6 +63,8 @@ void inode_free_rest(struct shard *sh, const struct reclaim *r)
 
 		db_delete(sh->db, row_packed_key(&key, room));
 	}
+	if (r->place == PLACE_EXTENTS)
+		extents_free(sh, r->bucket, r->inode);
 	if (r->expires_ms != 0)
 		expiry_clear(sh, r->inode, r->expires_ms);
 	if (m != NULL)
@@ -70,7 +74,7 @@ void inode_free_rest(struct shard *sh, const struct reclaim *r)
 void inode_free(struct shard *sh, struct bucket *b, const struct row_inode *row)
 {
 	struct reclaim r = { row->inode, row->size, row->slot, row->life, row->expires_ms,
-		row->kind, row->place };
+		row->kind, row->place, row->bucket };
 	uint8_t room[ROW_inode_KEY_MAX];
 
 	check(row->bucket == b->id);

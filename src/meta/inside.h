@@ -43,6 +43,7 @@ struct session {
 	struct list link;          /* sh->idle or sh->busy */
 	struct list marks;
 	uint32_t n_conns, n_marks;
+	bool has_room;             /* may hold grants or stages */
 };
 
 struct mark {
@@ -55,6 +56,7 @@ enum { WAIT_HEADS = 1024, RECLAIM_STEP = 256, EXPIRY_STEP = 64 };
 struct reclaim {
 	uint64_t inode, size, slot, life, expires_ms;
 	uint8_t kind, place;
+	uint64_t bucket;
 };
 
 enum { LIST_KEY_MAX = ROW_name_KEY_MAX + 8 }; /* a cursor is one longer than a name */
@@ -62,6 +64,7 @@ struct shard {
 	struct sys *sys;
 	struct db *db;
 	struct slab *slab;
+	struct large *large;       /* storage servers and what is on them: large_own.h */
 	struct group fibers, db_fibers;
 	struct shard_opts opts;
 	int failed;          /* the log's code once it has failed */

@@ -86,6 +86,12 @@ static uint8_t *put_u32(uint8_t *p, uint32_t v)
 	return p + 4;
 }
 
+static uint8_t *put_u64(uint8_t *p, uint64_t v)
+{
+	put_le64(p, v);
+	return p + 8;
+}
+
 #define ROW(name, table, version) \
 struct bytes row_##name##_key(const struct row_##name *r, uint8_t *to) \
 { \

@@ -20,16 +20,18 @@ enum row_place {
 	PLACE_SLAB = 1,   /* this shard's memory: gone with the process */
 	PLACE_ROW = 2,    /* in the inode's row */
 	PLACE_PACKED = 3, /* in a packed row */
+	PLACE_EXTENTS = 4, /* on storage servers: see the regions */
 };
 
 /* A number takes a length byte and up to eight more; encoders store eight at once: the slack. */
 enum { ROW_NUMBER_MAX = 9, ROW_SLACK = 8 };
 /* Of a durable file in its inode row; B(bytes) of inode. */
 enum { ROW_INLINE_BYTES_MAX = 1000 };
-enum { ROW_u8_BYTES = 1, ROW_u16_BYTES = 2, ROW_u32_BYTES = 4 };
+enum { ROW_u8_BYTES = 1, ROW_u16_BYTES = 2, ROW_u32_BYTES = 4, ROW_u64_BYTES = 8 };
 typedef uint8_t row_u8;
 typedef uint16_t row_u16;
 typedef uint32_t row_u32;
+typedef uint64_t row_u64;
 
 #define ROW(name, table, version) struct row_##name {
 #define K(field) uint64_t field;

@@ -10,7 +10,7 @@
  *
  * A session is *busy* while a connection of its client is open, else *idle*: first its marks lapse,
  * then it is forgotten.  Both times run on the monotonic clock and begin anew with a restart. */
-#include "meta/inside.h"
+#include "meta/large_own.h"
 #include <stdlib.h>
 
 enum { TIDY_STEP = 1024 };
@@ -279,6 +279,7 @@ static int load_one(struct shard *sh, const struct row_session *row)
 	if (s == NULL || map_put(&sh->sessions, row->session, s) < 0)
 		return E_NOMEM;
 	s->id = row->session;
+	s->has_room = true; /* perhaps */
 	return 0;
 }
 
@@ -343,6 +344,11 @@ void session_tidy(struct shard *sh)
 			return;
 		while (!list_empty(&s->marks) && steps++ < TIDY_STEP)
 			mark_lapse(sh, container_of(s->marks.next, struct mark, link));
+		if (s->n_marks == 0 && s->has_room) {
+			grant_end_session(sh, s->id);
+			stage_end_session(sh, s->id);
+			s->has_room = false;
+		}
 		if (idle_ms >= LIMIT_SESSION_IDLE_MS && s->n_marks == 0) {
 			forget(sh, s);
 			steps++;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The life of a shard: open, the fiber that tidies behind the requests, settle, close. */
-#include "meta/inside.h"
+#include "meta/large_own.h"
 #include <stdlib.h>
 
 enum { FORMAT = 1, TIDY_MS = 500 };
@@ -170,6 +170,7 @@ static void init(struct shard *sh, struct sys *s, const struct shard_opts *o)
 
 static void fini(struct shard *sh)
 {
+	large_fini(sh);
 	session_fini(sh);
 	bucket_fini(sh);
 	slab_free(sh->slab);
@@ -182,7 +183,8 @@ static int load(struct shard *sh, struct err_note *note)
 	int rc;
 
 	if ((rc = begin_life(sh, note)) < 0 || (rc = bucket_load(sh, note)) < 0 ||
-		(rc = session_load(sh, note)) < 0 || (rc = mark_load(sh, note)) < 0)
+		(rc = session_load(sh, note)) < 0 || (rc = mark_load(sh, note)) < 0 ||
+		(rc = large_open(sh, note)) < 0)
 		return rc;
 	rc = fiber_start(&sh->fibers, "tidy", tidy, sh);
 	return rc < 0 ? err_set(note, rc, "no fiber left") : 0;

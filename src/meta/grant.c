@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Grants: room for a session to write extents into.
+ *
+ *   granted (row) -> commits take from it -> returned, or its session ends: the rest is dropped
+ *
+ * A client asks ahead of need, so this is off the path of its writes. */
+#include "core/cap.h"
+#include "meta/large_own.h"
+#include <stdio.h>
+
+enum { IDS = ROOM_PARTS_MAX * ROOM_IDS_PER_PART };
+
+uint64_t domain_of(const struct bucket *b, uint16_t flags)
+{
+	bool own = b->job != 0 && b->lifetime != LIFETIME_PERSIST && (flags & PUT_PERSIST) == 0;
+
+	return own ? b->job : DOMAIN_PERSISTENT;
+}
+
+/* ---- rows ---- */
+void grant_write(struct shard *sh, uint64_t extent_first)
+{
+	struct room_grant_info info;
+	struct row_grant row = { .extent_first = extent_first };
+	uint8_t key[ROW_grant_KEY_MAX], value[ROW_grant_VALUE_MAX];
+	bool known = room_grant_look(sh->large->room, extent_first, &info);
+
+	check(known);
+	row.egroup = info.egroup;
+	row.session = info.session;
+	row.credit = info.credit_bytes;
+	row.uncommitted = info.uncommitted;
+	db_put(sh->db, row_grant_key(&row, key), row_grant_put(&row, value));
+}
+
+static void egroup_write(struct shard *sh, const struct room_ask *ask, const struct room_part *p)
+{
+	struct row_egroup row = { .egroup = p->egroup,
+		.domain = ask->domain,
+		.server = p->server,
+		.device = p->device,
+		.tier = p->tier,
+		.bytes = p->egroup_bytes,
+		.incarnation = p->incarnation };
+	uint8_t key[ROW_egroup_KEY_MAX], value[ROW_egroup_VALUE_MAX];
+
+	db_put(sh->db, row_egroup_key(&row, key), row_egroup_put(&row, value));
+}
+
+static int load_egroups(struct shard *sh, struct err_note *note)
+{
+	struct bytes key, value;
+	struct row_egroup row;
+	struct row_range r;
+	struct db_iter it;
+	int rc = 0;
+
+	row_range_table(&r, ROW_egroup_TABLE);
+	db_iter_begin(&it, sh->db, r.from, r.to);
+	while (rc == 0 && db_iter_next(&it, &key, &value)) {
+		if (row_egroup_key_get(key, &row) < 0 || row_egroup_get(value, &row) < 0
+			|| large_server(sh, (uint32_t)row.server) == NULL)
+			rc = E_CORRUPT;
+		else
+			rc = room_restore_egroup(sh->large->room, row.egroup, row.domain,
+				(uint32_t)row.server, row.device, row.tier, row.bytes, row.incarnation);
+	}
+	db_iter_end(&it);
+	return rc < 0 ? err_set(note, rc, "a row of an extent group cannot be taken in") : 0;
+}
+
+int grant_load(struct shard *sh, struct err_note *note)
+{
+	struct bytes key, value;
+	struct row_range r;
+	struct row_grant row;
+	struct db_iter it;
+	int rc = load_egroups(sh, note);
+
+	if (rc < 0)
+		return rc;
+	row_range_table(&r, ROW_grant_TABLE);
+	db_iter_begin(&it, sh->db, r.from, r.to);
+	while (rc == 0 && db_iter_next(&it, &key, &value)) {
+		if (row_grant_key_get(key, &row) < 0 || row_grant_get(value, &row) < 0)
+			rc = E_CORRUPT;
+		else
+			rc = room_restore_grant(sh->large->room, row.session, row.egroup,
+				row.extent_first, row.uncommitted, row.credit);
+	}
+	db_iter_end(&it);
+	return rc < 0 ? err_set(note, rc, "a row of a grant cannot be taken in") : 0;
+}
+
+/* ---- ending ---- */
+/* The ids of a rest that no commit named, as runs of neighbours; the first carries the room. */
+static void drop_rest(struct shard *sh, uint32_t server, const struct room_rest *rest)
+{
+	uint64_t left = rest->uncommitted, room = rest->credit_bytes;
+
+	if (left == 0 && room > 0) { /* nothing can be there: the room is back at once */
+		room_dropped(sh->large->room, rest->egroup, room);
+		return;
+	}
+	while (left != 0) {
+		unsigned from = (unsigned)__builtin_ctzll(left), n;
+		uint64_t run = ~(left >> from);
+
+		n = run == 0 ? 64 - from : (unsigned)__builtin_ctzll(run);
+		drop_add(sh, server, &(struct large_drop){ rest->egroup, rest->extent_first + from, n, room });
+		room = 0;
+		left = n == 64 ? 0 : left & ~(((UINT64_C(1) << n) - 1) << from);
+	}
+}
+
+static void end(struct shard *sh, uint64_t extent_first, bool drop)
+{
+	struct row_grant row = { .extent_first = extent_first };
+	uint8_t key[ROW_grant_KEY_MAX];
+	struct room_egroup_info info;
+	struct room_rest rest;
+	bool known = room_grant_end(sh->large->room, extent_first, &rest);
+
+	check(known);
+	db_delete(sh->db, row_grant_key(&row, key));
+	known = room_egroup(sh->large->room, rest.egroup, &info);
+	check(known);
+	if (drop && !info.lost && !info.doomed)
+		drop_rest(sh, info.server, &rest);
+}
+
+void grant_end(struct shard *sh, uint64_t extent_first) { end(sh, extent_first, true); }
+void grant_end_doomed(struct shard *sh, uint64_t extent_first) { end(sh, extent_first, false); }
+
+void grant_end_session(struct shard *sh, uint64_t session)
+{
+	uint64_t g;
+
+	if (session == 0)
+		return;
+	while ((g = room_next_grant(sh->large->room, session, 0)) != 0)
+		grant_end(sh, g);
+	egroup_drop_empty(sh);
+}
+
+/* ---- requests ---- */
+static uint32_t near_server(const struct shard *sh, struct bytes host)
+{
+	for (uint32_t i = 1; host.len > 0 && i <= sh->large->last_server; i++) {
+		const struct large_server *s = large_server(sh, i);
+
+		if (s != NULL && s->up && bytes_equal(bytes_of(s->host, strlen(s->host)), host))
+			return i;
+	}
+	return 0;
+}
+
+/* The bucket's tiers out of the job's order; persistent data does not go to memory. */
+static uint8_t order(const struct shard *sh, const struct bucket *b, uint64_t domain,
+	uint8_t ret_tiers[TIER_COUNT])
+{
+	const struct large_policy *p = &sh->large->policy;
+	uint8_t all[TIER_COUNT] = { TIER_DRAM, TIER_FLASH, TIER_DISK }, n_all = TIER_COUNT, n = 0;
+
+	if (p->tiers != NULL)
+		n_all = p->tiers(p->arg, b->job, all);
+	for (uint8_t i = 0; i < n_all; i++) {
+		if (b->tiers != 0 && (b->tiers & TIER_BIT(all[i])) == 0)
+			continue;
+		if (all[i] == TIER_DRAM && domain == DOMAIN_PERSISTENT)
+			continue;
+		ret_tiers[n++] = all[i];
+	}
+	return n;
+}
+
+static int refuse_full(const struct shard *sh, struct shard_call *c, const struct room_ask *ask)
+{
+	static const char *const names[TIER_COUNT] = { "dram", "flash", "disk" };
+	char text[160];
+	size_t at = 0;
+
+	if (ask->n_tiers == 0)
+		return err_set(&c->note, E_FULL, "no tier is allowed for these bytes");
+	for (uint8_t i = 0; i < ask->n_tiers; i++) {
+		struct room_sum s = room_sum(sh->large->room, 0, ask->tiers[i], 0);
+
+		at += (size_t)snprintf(text + at, sizeof text - at, "%s%s has %llu of %llu bytes free",
+			i > 0 ? ", " : "", names[ask->tiers[i]], (unsigned long long)s.free,
+			(unsigned long long)s.capacity);
+		check(at < sizeof text);
+	}
+	if (ask->bytes > 0)
+		return err_set(&c->note, E_FULL, "no room for %llu bytes: %s",
+			(unsigned long long)ask->bytes, text);
+	return err_set(&c->note, E_FULL, "no room: %s", text);
+}
+
+static void cap_fill(const struct shard *sh, struct cap *cap, uint8_t code[CAP_BYTES])
+{
+	check(sh->large->policy.cap_key != NULL);
+	cap->until_ms = sys_wall_ms(sh->sys) + CAP_LIFE_MS;
+	cap_mint(sh->large->policy.cap_key, cap, code);
+}
+
+static void part_add(struct shard *sh, struct wire_list_builder *l, const struct room_ask *ask,
+	const struct room_part *p)
+{
+	uint8_t code[CAP_BYTES];
+	struct cap cap = { .egroup = p->egroup,
+		.job = ask->domain,
+		.ops = CAP_WRITE,
+		.epoch = SHARD_EPOCH,
+		.extent_first = p->extent_first,
+		.extent_count = p->extent_count,
+		.credit_bytes = p->credit_bytes };
+	struct sub_grant_part s;
+	bool fits;
+
+	cap_fill(sh, &cap, code);
+	s = (struct sub_grant_part){ .egroup = p->egroup,
+		.epoch = SHARD_EPOCH,
+		.credit_bytes = p->credit_bytes,
+		.extent_first = p->extent_first,
+		.extent_count = p->extent_count,
+		.server = p->server,
+		.tier = p->tier,
+		.device = p->device,
+		.extent_bytes_max = (uint32_t)p->extent_bytes_max,
+		.cap_job = ask->domain,
+		.cap_until_ms = cap.until_ms,
+		.cap = bytes_of(code, sizeof code) };
+	fits = sub_grant_part_add(l, &s);
+	check(fits);
+}
+
+bool server_add(const struct shard *sh, struct wire_list_builder *l, uint32_t server)
+{
+	const struct large_server *s = large_server(sh, server);
+
+	check(s != NULL);
+	return sub_server_addr_add(l,
+		&(struct sub_server_addr){ .server = server,
+			.incarnation = s->incarnation,
+			.addr = bytes_of(s->addr, strlen(s->addr)),
+			.local = bytes_of(s->local, strlen(s->local)),
+			.host = bytes_of(s->host, strlen(s->host)) });
+}
+
+static void answer(struct shard *sh, const struct shard_call *c, const struct room_ask *ask,
+	const struct room_part *parts, int n, struct msg_grant_ok *ret)
+{
+	struct wire_list_builder l = wire_list_begin(sh->page, PAGE_BYTES / 2, c->version), servers;
+
+	for (int i = 0; i < n; i++)
+		part_add(sh, &l, ask, &parts[i]);
+	ret->parts = wire_list_end(&l);
+	servers = wire_list_begin(sh->page + PAGE_BYTES / 2, PAGE_BYTES / 2, c->version);
+	for (int i = 0; i < n; i++) {
+		bool seen = false, fits;
+
+		for (int k = 0; k < i; k++)
+			seen |= parts[k].server == parts[i].server;
+		fits = seen || server_add(sh, &servers, parts[i].server);
+		check(fits);
+	}
+	ret->servers = wire_list_end(&servers);
+}
+
+/* A retry is not remembered: it takes new room, and the first is dropped with the session. */
+int shard_grant(struct shard *sh, struct shard_call *c, const struct msg_grant *m, struct msg_grant_ok *ret)
+{
+	struct room_part parts[ROOM_PARTS_MAX];
+	struct room_ask ask = { .bytes = m->bytes };
+	struct bucket *b;
+	int rc, n;
+
+	if ((rc = shard_writable(sh, c)) < 0 || (rc = bucket_use(sh, c, m->bucket, &b)) < 0)
+		return rc;
+	if ((m->flags & ~PUT_PERSIST) != 0)
+		return err_set(&c->note, E_INVALID, "grant does not know flags %#x",
+			m->flags & ~PUT_PERSIST);
+	if (c->session == NULL)
+		return err_set(&c->note, E_INVALID, "room is granted to clients with a client id");
+	if ((rc = session_number(sh, c->session)) < 0)
+		return err_set(&c->note, rc, "no number for the session");
+	c->session->has_room = true;
+	ask.session = c->session->id;
+	ask.domain = domain_of(b, m->flags);
+	ask.near = near_server(sh, m->host);
+	ask.n_tiers = order(sh, b, ask.domain, ask.tiers);
+	if (sh->large->policy.quota != NULL
+		&& (rc = sh->large->policy.quota(sh->large->policy.arg, b->job, m->bytes, &c->note)) < 0)
+		return rc;
+	if ((ask.ids = db_next_ids(sh->db, IDS)) == 0)
+		return err_set(&c->note, E_BUSY, "the next block of ids is not there yet");
+	if ((n = room_grant(sh->large->room, &ask, parts)) < 0)
+		return refuse_full(sh, c, &ask);
+	for (int i = 0; i < n; i++) {
+		if (parts[i].fresh)
+			egroup_write(sh, &ask, &parts[i]);
+		grant_write(sh, parts[i].extent_first);
+	}
+	answer(sh, c, &ask, parts, n, ret);
+	return 0;
+}
+
+int shard_grant_return(struct shard *sh, struct shard_call *c, const struct msg_grant_return *m)
+{
+	struct room_grant_info info;
+	int rc = shard_writable(sh, c);
+
+	if (rc < 0)
+		return rc;
+	if (!room_grant_look(sh->large->room, m->extent_first, &info))
+		return 0; /* returned before, or ended with an egroup */
+	if (c->session == NULL || info.session != c->session->id)
+		return err_set(&c->note, E_DENIED, "the room was granted to another client");
+	grant_end(sh, m->extent_first);
+	egroup_drop_empty(sh);
+	return 0;
+}

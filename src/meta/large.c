@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The storage servers a shard knows, and what it finds in its rows about them at the start. */
+#include "meta/large_own.h"
+#include <stdlib.h>
+
+static void copy_text(char to[256], struct bytes from)
+{
+	check(from.len < 256);
+	if (from.len > 0)
+		memcpy(to, from.p, from.len);
+	to[from.len] = '\0';
+}
+
+static void write_row(struct shard *sh, const struct large_server *s)
+{
+	struct row_server row = { .server = s->server,
+		.uuid_hi = s->uuid_hi,
+		.uuid_lo = s->uuid_lo,
+		.incarnation = s->incarnation,
+		.addr = bytes_of(s->addr, strlen(s->addr)),
+		.local = bytes_of(s->local, strlen(s->local)),
+		.host = bytes_of(s->host, strlen(s->host)) };
+	uint8_t key[ROW_server_KEY_MAX], value[ROW_server_VALUE_MAX];
+
+	db_put(sh->db, row_server_key(&row, key), row_server_put(&row, value));
+}
+
+static struct server_slot *add(struct large *l, uint32_t server)
+{
+	struct server_slot *s = calloc(1, sizeof *s);
+
+	check(server > 0 && server <= LARGE_SERVERS_MAX);
+	check(l->servers[server] == NULL);
+	if (s == NULL)
+		return NULL;
+	s->pub.server = server;
+	list_init(&s->drops);
+	l->servers[server] = s;
+	if (server > l->last_server)
+		l->last_server = server;
+	return s;
+}
+
+static int load_servers(struct shard *sh, struct err_note *note)
+{
+	struct bytes key, value;
+	struct row_range r;
+	struct db_iter it;
+	int rc = 0;
+
+	row_range_table(&r, ROW_server_TABLE);
+	db_iter_begin(&it, sh->db, r.from, r.to);
+	while (rc == 0 && db_iter_next(&it, &key, &value)) {
+		struct server_slot *s;
+		struct row_server row;
+
+		if (row_server_key_get(key, &row) < 0 || row_server_get(value, &row) < 0 || row.server == 0
+			|| row.server > LARGE_SERVERS_MAX) {
+			rc = err_set(note, E_CORRUPT, "a row of a storage server cannot be read");
+			break;
+		}
+		if ((s = add(sh->large, (uint32_t)row.server)) == NULL) {
+			rc = err_set(note, E_NOMEM, "no memory for a storage server");
+			break;
+		}
+		s->pub.uuid_hi = row.uuid_hi;
+		s->pub.uuid_lo = row.uuid_lo;
+		s->pub.incarnation = row.incarnation;
+		copy_text(s->pub.addr, row.addr);
+		copy_text(s->pub.local, row.local);
+		copy_text(s->pub.host, row.host);
+	}
+	db_iter_end(&it);
+	return rc;
+}
+
+int large_open(struct shard *sh, struct err_note *note)
+{
+	int rc;
+
+	sh->large = calloc(1, sizeof *sh->large);
+	if (sh->large == NULL)
+		return err_set(note, E_NOMEM, "no memory for storage servers");
+	sh->large->room = room_new(NULL);
+	waitq_init(&sh->large->work);
+	waitq_init(&sh->large->settled);
+	if ((rc = load_servers(sh, note)) < 0 || (rc = grant_load(sh, note)) < 0
+		|| (rc = extent_load(sh, note)) < 0 || (rc = drop_load(sh, note)) < 0)
+		return rc;
+	for (uint32_t i = 1; i <= sh->large->last_server; i++)
+		if (sh->large->servers[i] != NULL)
+			room_server_reborn(sh->large->room, i, sh->large->servers[i]->pub.incarnation);
+	room_audit(sh->large->room);
+	return 0;
+}
+
+void large_fini(struct shard *sh)
+{
+	if (sh->large == NULL)
+		return;
+	for (uint32_t i = 1; i <= sh->large->last_server; i++) {
+		struct server_slot *s = sh->large->servers[i];
+		struct list *it;
+
+		while (s != NULL && (it = list_pop(&s->drops)) != NULL)
+			free(container_of(it, struct drop, link));
+		free(s);
+	}
+	room_free(sh->large->room);
+	free(sh->large);
+	sh->large = NULL;
+}
+
+void large_policy(struct shard *sh, const struct large_policy *p) { sh->large->policy = *p; }
+const struct room *large_room(const struct shard *sh) { return sh->large->room; }
+
+const struct large_server *large_server(const struct shard *sh, uint32_t server)
+{
+	if (server > LARGE_SERVERS_MAX || sh->large->servers[server] == NULL)
+		return NULL;
+	return &sh->large->servers[server]->pub;
+}
+
+uint32_t large_next_server(const struct shard *sh, uint32_t after)
+{
+	for (uint32_t i = after + 1; i <= sh->large->last_server; i++)
+		if (sh->large->servers[i] != NULL)
+			return i;
+	return 0;
+}
+
+/* ---- registration ---- */
+static struct server_slot *find_uuid(const struct large *l, uint64_t hi, uint64_t lo)
+{
+	for (uint32_t i = 1; i <= l->last_server; i++)
+		if (l->servers[i] != NULL && l->servers[i]->pub.uuid_hi == hi
+			&& l->servers[i]->pub.uuid_lo == lo)
+			return l->servers[i];
+	return NULL;
+}
+
+int large_device(struct shard *sh, uint32_t server, const struct sub_device_info *d)
+{
+	return room_device(sh->large->room, server, d->device, d->tier, d->capacity_bytes,
+		d->egroup_bytes);
+}
+
+int large_register(struct shard *sh, struct shard_call *c, const struct msg_store_register *m,
+	uint32_t *ret_server)
+{
+	struct wire_list devices = m->devices;
+	struct sub_device_info d;
+	struct server_slot *s;
+	int rc = shard_writable(sh, c);
+
+	if (rc < 0)
+		return rc;
+	if ((m->uuid_hi | m->uuid_lo) == 0 || m->incarnation == 0)
+		return err_set(&c->note, E_INVALID, "a storage server without uuid or incarnation");
+	s = find_uuid(sh->large, m->uuid_hi, m->uuid_lo);
+	if (s == NULL && sh->large->last_server == LARGE_SERVERS_MAX)
+		return err_set(&c->note, E_TOOBIG, "there are %d storage servers: no more",
+			LARGE_SERVERS_MAX);
+	if (s == NULL && (s = add(sh->large, sh->large->last_server + 1)) == NULL)
+		return err_set(&c->note, E_NOMEM, "no memory for a storage server");
+	s->pub.uuid_hi = m->uuid_hi;
+	s->pub.uuid_lo = m->uuid_lo;
+	s->pub.up = s->pub.fenced = false;
+	copy_text(s->pub.addr, m->addr);
+	copy_text(s->pub.local, m->local);
+	copy_text(s->pub.host, m->host);
+	while (sub_device_info_next(&devices, &d))
+		if ((rc = large_device(sh, s->pub.server, &d)) < 0)
+			return err_set(&c->note, rc, "device %u of tier %u", d.device, d.tier);
+	if (s->pub.incarnation != m->incarnation) {
+		s->pub.incarnation = m->incarnation;
+		room_server_reborn(sh->large->room, s->pub.server, m->incarnation);
+		large_drops_retry(sh, s->pub.server);
+		egroup_drop_empty(sh);
+	}
+	write_row(sh, &s->pub);
+	shard_want_sync(sh, c);
+	*ret_server = s->pub.server;
+	return 0;
+}
+
+void large_server_up(struct shard *sh, uint32_t server, bool up)
+{
+	struct server_slot *s = sh->large->servers[server];
+
+	check(s != NULL);
+	s->pub.up = up;
+	if (up)
+		s->pub.fenced = false;
+	room_server_up(sh->large->room, server, up);
+	waitq_wake_all(&sh->large->work);
+}
+
+void large_server_fenced(struct shard *sh, uint32_t server)
+{
+	struct server_slot *s = sh->large->servers[server];
+
+	check(s != NULL);
+	check(!s->pub.up);
+	s->pub.fenced = true;
+	waitq_wake_all(&sh->large->settled);
+}

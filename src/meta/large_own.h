@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* large_own.h: what the files about storage servers share with one another and with inode.c. */
+#ifndef META_LARGE_OWN_H
+#define META_LARGE_OWN_H
+#include "meta/inside.h"
+#include "meta/large.h"
+
+enum { LARGE_SERVERS_MAX = LIMIT_SERVERS_MAX };
+
+/* A drop in memory, oldest first in its server's list. */
+struct drop {
+	struct list link;
+	uint64_t ticket;
+	struct large_drop what;
+	bool taken; /* under way to the server */
+};
+
+struct server_slot {
+	struct large_server pub;
+	struct list drops;
+};
+
+struct large {
+	struct room *room;
+	struct large_policy policy;
+	struct server_slot *servers[LARGE_SERVERS_MAX + 1]; /* by number; 0 is none */
+	uint32_t last_server;
+	uint64_t last_ticket;
+	uint8_t code[64];     /* the capability in the answer being made */
+	struct waitq work;    /* drops to take */
+	struct waitq settled; /* drops were acknowledged, or a server fenced */
+};
+
+/* ---- large.c ---- */
+int large_open(struct shard *sh, struct err_note *note); /* from the rows */
+void large_fini(struct shard *sh);
+
+/* ---- grant.c ---- */
+int grant_load(struct shard *sh, struct err_note *note);
+void grant_write(struct shard *sh, uint64_t extent_first);
+void grant_end(struct shard *sh, uint64_t extent_first); /* what no commit named is dropped */
+void grant_end_doomed(struct shard *sh, uint64_t extent_first); /* its egroup is dropped whole */
+void grant_end_session(struct shard *sh, uint64_t session);
+uint64_t domain_of(const struct bucket *b, uint16_t flags);
+
+bool server_add(const struct shard *sh, struct wire_list_builder *l, uint32_t server);
+
+/* ---- extent.c ---- */
+int extent_load(struct shard *sh, struct err_note *note);
+/* Frees the bytes of an inode with PLACE_EXTENTS; ticket: what a settled answer waits for. */
+void extents_free(struct shard *sh, uint64_t bucket, uint64_t inode);
+/* The places of a file from an offset on, into get_ok. */
+int extents_answer(struct shard *sh, struct shard_call *c, const struct row_inode *row, uint64_t from,
+	struct msg_get_ok *ret);
+uint8_t extents_tiers(struct shard *sh, const struct row_inode *row); /* bits */
+uint64_t extents_domain(struct shard *sh, const struct row_inode *row); /* 0: cannot tell */
+void stage_end_session(struct shard *sh, uint64_t session);
+
+/* ---- drop.c ---- */
+int drop_load(struct shard *sh, struct err_note *note);
+void drop_add(struct shard *sh, uint32_t server, const struct large_drop *d);
+void drop_forget_egroup(struct shard *sh, uint32_t server, uint64_t egroup); /* those inside it */
+void egroup_drop_empty(struct shard *sh); /* egroups that became empty */
+void egroup_delete_row(struct shard *sh, uint64_t egroup);
+#endif
