@@ -52,8 +52,8 @@ int drop_load(struct shard *sh, struct err_note *note)
 	while (rc == 0 && db_iter_next(&it, &key, &value)) {
 		struct large_drop d;
 
-		if (row_drop_key_get(key, &row) < 0 || row_drop_get(value, &row) < 0
-			|| large_server(sh, (uint32_t)row.server) == NULL) {
+		if (row_drop_key_get(key, &row) < 0 || row_drop_get(value, &row) < 0 ||
+			large_server(sh, (uint32_t)row.server) == NULL) {
 			rc = err_set(note, E_CORRUPT, "a row of a drop cannot be read");
 			break;
 		}
@@ -86,7 +86,7 @@ void drop_forget_egroup(struct shard *sh, uint32_t server, uint64_t egroup)
 {
 	struct server_slot *s = sh->large->servers[server];
 
-	list_each_safe(it, &s->drops) {
+	list_each_safe (it, &s->drops) {
 		struct drop *e = container_of(it, struct drop, link);
 
 		if (e->what.egroup == egroup && e->what.count > 0 && !e->taken)
@@ -95,13 +95,14 @@ void drop_forget_egroup(struct shard *sh, uint32_t server, uint64_t egroup)
 }
 
 /* ---- for the controller ---- */
-uint32_t large_drops_take(struct shard *sh, uint32_t server, struct large_drop *ret_drops, uint32_t max)
+uint32_t large_drops_take(
+	struct shard *sh, uint32_t server, struct large_drop *ret_drops, uint32_t max)
 {
 	struct server_slot *s = sh->large->servers[server];
 	uint32_t n = 0;
 
 	check(s != NULL);
-	list_each(it, &s->drops) {
+	list_each (it, &s->drops) {
 		struct drop *e = container_of(it, struct drop, link);
 
 		if (n == max)
@@ -139,13 +140,13 @@ void large_dropped(struct shard *sh, uint32_t server, const struct large_drop *d
 	uint32_t i = 0;
 
 	check(s != NULL);
-	list_each_safe(it, &s->drops) { /* in the order they were taken in */
+	list_each_safe (it, &s->drops) { /* in the order they were taken in */
 		struct drop *e = container_of(it, struct drop, link);
 
 		if (i == n)
 			break;
-		if (!e->taken || e->what.egroup != drops[i].egroup || e->what.extent != drops[i].extent
-			|| e->what.count != drops[i].count)
+		if (!e->taken || e->what.egroup != drops[i].egroup ||
+			e->what.extent != drops[i].extent || e->what.count != drops[i].count)
 			continue;
 		acknowledge(sh, server, e);
 		i++;
@@ -159,7 +160,7 @@ void large_drops_retry(struct shard *sh, uint32_t server)
 	struct server_slot *s = sh->large->servers[server];
 
 	check(s != NULL);
-	list_each(it, &s->drops)
+	list_each (it, &s->drops)
 		container_of(it, struct drop, link)->taken = false;
 	waitq_wake_all(&sh->large->work);
 }
@@ -167,6 +168,11 @@ void large_drops_retry(struct shard *sh, uint32_t server)
 int large_drops_wait(struct shard *sh, uint64_t until_ns)
 {
 	return waitq_wait(&sh->large->work, until_ns);
+}
+
+uint64_t large_ticket(const struct shard *sh)
+{
+	return sh->large->last_ticket;
 }
 
 bool large_settled(const struct shard *sh, uint64_t ticket)
@@ -221,7 +227,10 @@ void egroup_drop_empty(struct shard *sh)
 		drop_whole(sh, egroup);
 }
 
-static void drop_of_domain(void *arg, uint64_t egroup) { drop_whole(arg, egroup); }
+static void drop_of_domain(void *arg, uint64_t egroup)
+{
+	drop_whole(arg, egroup);
+}
 
 void large_domain_drop(struct shard *sh, struct shard_call *c, uint64_t domain)
 {

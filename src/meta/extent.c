@@ -2,14 +2,14 @@
 /* Files on storage servers: committing what was written, finding it again, giving it back.
  *
  * A commit names extents that servers acknowledged; each must lie in a grant of the session, so a
- * client can neither name other clients' bytes nor the same bytes twice.  A file of more extents than
- * one message holds is staged: its regions are written first and named by the last commit. */
+ * client can neither name other clients' bytes nor the same bytes twice.  A file of more extents
+ * than one message holds is staged: its regions are written first and named by the last commit. */
 #include "core/cap.h"
 #include "meta/large_own.h"
 
 enum {
-	COMMIT_FLAGS = PUT_IF_ABSENT | PUT_IF_VERSION | PUT_PERSIST | PUT_DELETE_ON_READ | PUT_DURABLE
-		| PUT_MORE,
+	COMMIT_FLAGS = PUT_IF_ABSENT | PUT_IF_VERSION | PUT_PERSIST | PUT_DELETE_ON_READ |
+		       PUT_DURABLE | PUT_MORE,
 	COMMIT_STORED = PUT_PERSIST | PUT_DELETE_ON_READ | PUT_DURABLE,
 	FREE_STEP = 64,
 };
@@ -61,7 +61,8 @@ int extent_load(struct shard *sh, struct err_note *note)
 	}
 	db_iter_end(&it);
 	return rc < 0 ? err_set(note, rc, "extent %llu contradicts its group",
-			(unsigned long long)row.extent) : 0;
+				(unsigned long long)row.extent)
+		      : 0;
 }
 
 /* ---- giving back ---- */
@@ -84,7 +85,8 @@ static void extent_unlink(struct shard *sh, uint64_t extent)
 	room_unlink(sh->large->room, row.egroup, row.len);
 	if (!info.lost)
 		drop_add(sh, info.server,
-			&(struct large_drop){ row.egroup, row.extent, 1, room_of(info.tier, row.len) });
+			&(struct large_drop){
+				row.egroup, row.extent, 1, room_of(info.tier, row.len) });
 }
 
 void extents_free(struct shard *sh, uint64_t bucket, uint64_t inode)
@@ -109,7 +111,9 @@ void extents_free(struct shard *sh, uint64_t bucket, uint64_t inode)
 		}
 		db_iter_end(&it);
 		for (unsigned i = 0; i < n; i++) {
-			row = (struct row_region){ .bucket = bucket, .inode = inode, .offset = offsets[i] };
+			row = (struct row_region){
+				.bucket = bucket, .inode = inode, .offset = offsets[i]
+			};
 			db_delete(sh->db, row_region_key(&row, from));
 			if (extents[i] != 0)
 				extent_unlink(sh, extents[i]);
@@ -153,8 +157,8 @@ static bool stage_first(struct shard *sh, uint64_t session, struct row_stage *re
 
 	row_range_one(&r, ROW_stage_TABLE, session);
 	db_iter_begin(&it, sh->db, r.from, r.to);
-	found = db_iter_next(&it, &key, &value) && row_stage_key_get(key, ret_row) == 0
-		&& row_stage_get(value, ret_row) == 0;
+	found = db_iter_next(&it, &key, &value) && row_stage_key_get(key, ret_row) == 0 &&
+		row_stage_get(value, ret_row) == 0;
 	db_iter_end(&it);
 	return found;
 }
@@ -177,7 +181,7 @@ struct commit {
 	struct spot at;
 	struct row_stage stage; /* inode 0: a new file */
 	uint64_t domain, bytes;
-	uint32_t n;             /* extents taken from their grants so far */
+	uint32_t n; /* extents taken from their grants so far */
 };
 
 static int take_one(struct commit *k, const struct sub_extent_ref *e)
@@ -199,7 +203,8 @@ static int take_one(struct commit *k, const struct sub_extent_ref *e)
 		return err_set(&k->c->note, rc, "extent %llu is larger than its grant",
 			(unsigned long long)e->extent);
 	return rc < 0 ? err_set(&k->c->note, rc, "extent %llu was not granted to this client",
-			(unsigned long long)e->extent) : 0;
+				(unsigned long long)e->extent)
+		      : 0;
 }
 
 static void give_back(struct commit *k)
@@ -258,10 +263,16 @@ static void write_extents(struct commit *k, uint64_t inode)
 	while (sub_extent_ref_next(&l, &e)) {
 		uint64_t g = room_grant_of(k->sh->large->room, e.egroup, e.extent);
 
-		extent_write(k->sh, &(struct row_extent){ .extent = e.extent, .egroup = e.egroup,
-			.offset = e.offset, .len = e.len, .root = e.root, .references = 1 });
-		region_write(k->sh, &(struct row_region){ .bucket = k->at.b->id, .inode = inode,
-			.offset = offset, .extent = e.extent });
+		extent_write(k->sh, &(struct row_extent){ .extent = e.extent,
+					    .egroup = e.egroup,
+					    .offset = e.offset,
+					    .len = e.len,
+					    .root = e.root,
+					    .references = 1 });
+		region_write(k->sh, &(struct row_region){ .bucket = k->at.b->id,
+					    .inode = inode,
+					    .offset = offset,
+					    .extent = e.extent });
 		offset += e.len;
 		if (grant != 0 && g != grant)
 			grant_write(k->sh, grant);
@@ -310,19 +321,24 @@ static int begin(struct commit *k)
 
 static int finish(struct commit *k, struct msg_put_ok *ret)
 {
-	struct row_inode row = { .kind = ENTRY_FILE, .place = PLACE_EXTENTS, .bucket = k->at.b->id,
-		.inode = k->stage.inode, .size = k->stage.size + k->bytes };
+	struct row_inode row = { .kind = ENTRY_FILE,
+		.place = PLACE_EXTENTS,
+		.bucket = k->at.b->id,
+		.inode = k->stage.inode,
+		.size = k->stage.size + k->bytes };
 	uint64_t ttl_ms = k->m->ttl_ms != 0 ? k->m->ttl_ms : k->at.b->ttl_ms;
 
 	if (row.inode == 0 && (row.inode = db_next_id(k->sh->db)) == 0)
 		return err_set(&k->c->note, E_BUSY, "the next block of ids is not there yet");
 	if ((k->m->flags & PUT_MORE) != 0) {
 		write_extents(k, row.inode);
-		stage_write(k->sh, &(struct row_stage){ .session = k->c->session->id, .inode = row.inode,
-			.bucket = row.bucket, .size = row.size });
+		stage_write(k->sh, &(struct row_stage){ .session = k->c->session->id,
+					   .inode = row.inode,
+					   .bucket = row.bucket,
+					   .size = row.size });
 	} else {
-		row.flags = (uint16_t)((k->m->flags & COMMIT_STORED)
-			| (bucket_durable(k->at.b) ? PUT_DURABLE : 0));
+		row.flags = (uint16_t)((k->m->flags & COMMIT_STORED) |
+				       (bucket_durable(k->at.b) ? PUT_DURABLE : 0));
 		row.mtime_ms = row.ctime_ms = sys_wall_ms(k->sh->sys);
 		row.expires_ms = ttl_ms != 0 ? time_after(row.mtime_ms, ttl_ms) : 0;
 		write_file(k, &row);
@@ -352,8 +368,8 @@ int shard_commit(
 		rc = spot_find(sh, c, m->bucket, m->parent, m->name, &k.at);
 	if (rc < 0)
 		return rc;
-	if (m->staged != 0 && (stage_find(sh, c->session->id, m->staged, &k.stage) < 0
-			|| k.stage.bucket != k.at.b->id))
+	if (m->staged != 0 && (stage_find(sh, c->session->id, m->staged, &k.stage) < 0 ||
+				      k.stage.bucket != k.at.b->id))
 		return err_set(&c->note, E_GONE, "file %llu is not being written by this client",
 			(unsigned long long)m->staged);
 	k.domain = domain_of(k.at.b, m->flags);
@@ -399,19 +415,27 @@ static int add_place(struct shard *sh, struct places *p, const struct row_region
 	known = room_egroup(sh->large->room, e.egroup, &info);
 	*ret_domain = info.domain;
 	*ret_len = e.len;
-	if (p->places.n == LIMIT_EXTENTS_PER_MESSAGE_MAX || (known && !list_server(sh, p, info.server)))
+	if (p->places.n == LIMIT_EXTENTS_PER_MESSAGE_MAX ||
+		(known && !list_server(sh, p, info.server)))
 		return 0;
-	return sub_extent_place_add(&p->places,
-		&(struct sub_extent_place){ .file_offset = r->offset, .egroup = e.egroup,
-			.extent = e.extent, .offset = e.offset, .len = e.len, .root = e.root,
-			.server = info.server, .tier = info.tier,
-			.lost = !known || info.lost || info.doomed });
+	return sub_extent_place_add(
+		&p->places, &(struct sub_extent_place){ .file_offset = r->offset,
+				    .egroup = e.egroup,
+				    .extent = e.extent,
+				    .offset = e.offset,
+				    .len = e.len,
+				    .root = e.root,
+				    .server = info.server,
+				    .tier = info.tier,
+				    .lost = !known || info.lost || info.doomed });
 }
 
 static int walk_places(struct shard *sh, const struct row_inode *row, struct row_region *at,
 	struct places *p, uint64_t *ret_domain, uint64_t *ret_next)
 {
-	struct row_region end = { .bucket = row->bucket, .inode = row->inode, .offset = UINT64_MAX };
+	struct row_region end = {
+		.bucket = row->bucket, .inode = row->inode, .offset = UINT64_MAX
+	};
 	uint8_t from[ROW_region_KEY_MAX], to[ROW_region_KEY_MAX];
 	struct bytes key, value;
 	uint64_t due = at->offset, len = 0;
@@ -470,8 +494,8 @@ static void mint(struct shard *sh, uint64_t domain, struct msg_get_ok *ret)
 	ret->cap = bytes_of(sh->large->code, CAP_BYTES);
 }
 
-int extents_answer(struct shard *sh, struct shard_call *c, const struct row_inode *row, uint64_t from,
-	struct msg_get_ok *ret)
+int extents_answer(struct shard *sh, struct shard_call *c, const struct row_inode *row,
+	uint64_t from, struct msg_get_ok *ret)
 {
 	struct row_region at = { .bucket = row->bucket, .inode = row->inode };
 	uint64_t domain = 0, next;
@@ -501,9 +525,9 @@ uint64_t extents_domain(struct shard *sh, const struct row_inode *row)
 	struct row_extent e;
 	struct bytes value;
 
-	if (db_get(sh->db, row_region_key(&at, key), &value) < 0 || row_region_get(value, &at) < 0
-		|| extent_find(sh, at.extent, &e) < 0
-		|| !room_egroup(sh->large->room, e.egroup, &info))
+	if (db_get(sh->db, row_region_key(&at, key), &value) < 0 ||
+		row_region_get(value, &at) < 0 || extent_find(sh, at.extent, &e) < 0 ||
+		!room_egroup(sh->large->room, e.egroup, &info))
 		return 0;
 	return info.domain;
 }
@@ -520,8 +544,8 @@ uint8_t extents_tiers(struct shard *sh, const struct row_inode *row)
 	end.offset = UINT64_MAX;
 	db_iter_begin(&it, sh->db, row_region_key(&at, from), row_region_key(&end, to));
 	for (int i = 0; i < FREE_STEP && db_iter_next(&it, &key, &value); i++)
-		if (row_region_get(value, &at) == 0 && extent_find(sh, at.extent, &e) == 0
-			&& room_egroup(sh->large->room, e.egroup, &info))
+		if (row_region_get(value, &at) == 0 && extent_find(sh, at.extent, &e) == 0 &&
+			room_egroup(sh->large->room, e.egroup, &info))
 			tiers |= (uint8_t)TIER_BIT(info.tier);
 	db_iter_end(&it);
 	return tiers;

@@ -332,8 +332,8 @@ int shard_persist(struct shard *sh, struct shard_call *c, const struct msg_persi
 		return err_set(&c->note, E_UNSUPPORTED,
 			"its bytes are in the job's room: get it and put it again with persist");
 	data = bytes_of(NULL, 0);
-	if (at.inode.place != PLACE_EXTENTS
-		&& (rc = small_read(sh, &at.inode, &data, &c->note)) < 0)
+	if (at.inode.place != PLACE_EXTENTS &&
+		(rc = small_read(sh, &at.inode, &data, &c->note)) < 0)
 		return rc;
 	row = at.inode;
 	row.flags |= PUT_PERSIST | PUT_DURABLE;

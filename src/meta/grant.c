@@ -58,12 +58,13 @@ static int load_egroups(struct shard *sh, struct err_note *note)
 	row_range_table(&r, ROW_egroup_TABLE);
 	db_iter_begin(&it, sh->db, r.from, r.to);
 	while (rc == 0 && db_iter_next(&it, &key, &value)) {
-		if (row_egroup_key_get(key, &row) < 0 || row_egroup_get(value, &row) < 0
-			|| large_server(sh, (uint32_t)row.server) == NULL)
+		if (row_egroup_key_get(key, &row) < 0 || row_egroup_get(value, &row) < 0 ||
+			large_server(sh, (uint32_t)row.server) == NULL)
 			rc = E_CORRUPT;
 		else
 			rc = room_restore_egroup(sh->large->room, row.egroup, row.domain,
-				(uint32_t)row.server, row.device, row.tier, row.bytes, row.incarnation);
+				(uint32_t)row.server, row.device, row.tier, row.bytes,
+				row.incarnation);
 	}
 	db_iter_end(&it);
 	return rc < 0 ? err_set(note, rc, "a row of an extent group cannot be taken in") : 0;
@@ -107,7 +108,8 @@ static void drop_rest(struct shard *sh, uint32_t server, const struct room_rest 
 		uint64_t run = ~(left >> from);
 
 		n = run == 0 ? 64 - from : (unsigned)__builtin_ctzll(run);
-		drop_add(sh, server, &(struct large_drop){ rest->egroup, rest->extent_first + from, n, room });
+		drop_add(sh, server,
+			&(struct large_drop){ rest->egroup, rest->extent_first + from, n, room });
 		room = 0;
 		left = n == 64 ? 0 : left & ~(((UINT64_C(1) << n) - 1) << from);
 	}
@@ -129,8 +131,14 @@ static void end(struct shard *sh, uint64_t extent_first, bool drop)
 		drop_rest(sh, info.server, &rest);
 }
 
-void grant_end(struct shard *sh, uint64_t extent_first) { end(sh, extent_first, true); }
-void grant_end_doomed(struct shard *sh, uint64_t extent_first) { end(sh, extent_first, false); }
+void grant_end(struct shard *sh, uint64_t extent_first)
+{
+	end(sh, extent_first, true);
+}
+void grant_end_doomed(struct shard *sh, uint64_t extent_first)
+{
+	end(sh, extent_first, false);
+}
 
 void grant_end_session(struct shard *sh, uint64_t session)
 {
@@ -185,9 +193,9 @@ static int refuse_full(const struct shard *sh, struct shard_call *c, const struc
 	for (uint8_t i = 0; i < ask->n_tiers; i++) {
 		struct room_sum s = room_sum(sh->large->room, 0, ask->tiers[i], 0);
 
-		at += (size_t)snprintf(text + at, sizeof text - at, "%s%s has %llu of %llu bytes free",
-			i > 0 ? ", " : "", names[ask->tiers[i]], (unsigned long long)s.free,
-			(unsigned long long)s.capacity);
+		at += (size_t)snprintf(text + at, sizeof text - at,
+			"%s%s has %llu of %llu bytes free", i > 0 ? ", " : "", names[ask->tiers[i]],
+			(unsigned long long)s.free, (unsigned long long)s.capacity);
 		check(at < sizeof text);
 	}
 	if (ask->bytes > 0)
@@ -239,12 +247,11 @@ bool server_add(const struct shard *sh, struct wire_list_builder *l, uint32_t se
 	const struct large_server *s = large_server(sh, server);
 
 	check(s != NULL);
-	return sub_server_addr_add(l,
-		&(struct sub_server_addr){ .server = server,
-			.incarnation = s->incarnation,
-			.addr = bytes_of(s->addr, strlen(s->addr)),
-			.local = bytes_of(s->local, strlen(s->local)),
-			.host = bytes_of(s->host, strlen(s->host)) });
+	return sub_server_addr_add(l, &(struct sub_server_addr){ .server = server,
+					      .incarnation = s->incarnation,
+					      .addr = bytes_of(s->addr, strlen(s->addr)),
+					      .local = bytes_of(s->local, strlen(s->local)),
+					      .host = bytes_of(s->host, strlen(s->host)) });
 }
 
 static void answer(struct shard *sh, const struct shard_call *c, const struct room_ask *ask,
@@ -268,7 +275,8 @@ static void answer(struct shard *sh, const struct shard_call *c, const struct ro
 }
 
 /* A retry is not remembered: it takes new room, and the first is dropped with the session. */
-int shard_grant(struct shard *sh, struct shard_call *c, const struct msg_grant *m, struct msg_grant_ok *ret)
+int shard_grant(
+	struct shard *sh, struct shard_call *c, const struct msg_grant *m, struct msg_grant_ok *ret)
 {
 	struct room_part parts[ROOM_PARTS_MAX];
 	struct room_ask ask = { .bytes = m->bytes };
@@ -289,8 +297,8 @@ int shard_grant(struct shard *sh, struct shard_call *c, const struct msg_grant *
 	ask.domain = domain_of(b, m->flags);
 	ask.near = near_server(sh, m->host);
 	ask.n_tiers = order(sh, b, ask.domain, ask.tiers);
-	if (sh->large->policy.quota != NULL
-		&& (rc = sh->large->policy.quota(sh->large->policy.arg, b->job, m->bytes, &c->note)) < 0)
+	if (sh->large->policy.quota != NULL && (rc = sh->large->policy.quota(sh->large->policy.arg,
+							b->job, m->bytes, &c->note)) < 0)
 		return rc;
 	if ((ask.ids = db_next_ids(sh->db, IDS)) == 0)
 		return err_set(&c->note, E_BUSY, "the next block of ids is not there yet");

@@ -54,8 +54,8 @@ static int load_servers(struct shard *sh, struct err_note *note)
 		struct server_slot *s;
 		struct row_server row;
 
-		if (row_server_key_get(key, &row) < 0 || row_server_get(value, &row) < 0 || row.server == 0
-			|| row.server > LARGE_SERVERS_MAX) {
+		if (row_server_key_get(key, &row) < 0 || row_server_get(value, &row) < 0 ||
+			row.server == 0 || row.server > LARGE_SERVERS_MAX) {
 			rc = err_set(note, E_CORRUPT, "a row of a storage server cannot be read");
 			break;
 		}
@@ -84,12 +84,13 @@ int large_open(struct shard *sh, struct err_note *note)
 	sh->large->room = room_new(NULL);
 	waitq_init(&sh->large->work);
 	waitq_init(&sh->large->settled);
-	if ((rc = load_servers(sh, note)) < 0 || (rc = grant_load(sh, note)) < 0
-		|| (rc = extent_load(sh, note)) < 0 || (rc = drop_load(sh, note)) < 0)
+	if ((rc = load_servers(sh, note)) < 0 || (rc = grant_load(sh, note)) < 0 ||
+		(rc = extent_load(sh, note)) < 0 || (rc = drop_load(sh, note)) < 0)
 		return rc;
 	for (uint32_t i = 1; i <= sh->large->last_server; i++)
 		if (sh->large->servers[i] != NULL)
-			room_server_reborn(sh->large->room, i, sh->large->servers[i]->pub.incarnation);
+			room_server_reborn(
+				sh->large->room, i, sh->large->servers[i]->pub.incarnation);
 	room_audit(sh->large->room);
 	return 0;
 }
@@ -111,8 +112,14 @@ void large_fini(struct shard *sh)
 	sh->large = NULL;
 }
 
-void large_policy(struct shard *sh, const struct large_policy *p) { sh->large->policy = *p; }
-const struct room *large_room(const struct shard *sh) { return sh->large->room; }
+void large_policy(struct shard *sh, const struct large_policy *p)
+{
+	sh->large->policy = *p;
+}
+const struct room *large_room(const struct shard *sh)
+{
+	return sh->large->room;
+}
 
 const struct large_server *large_server(const struct shard *sh, uint32_t server)
 {
@@ -133,16 +140,16 @@ uint32_t large_next_server(const struct shard *sh, uint32_t after)
 static struct server_slot *find_uuid(const struct large *l, uint64_t hi, uint64_t lo)
 {
 	for (uint32_t i = 1; i <= l->last_server; i++)
-		if (l->servers[i] != NULL && l->servers[i]->pub.uuid_hi == hi
-			&& l->servers[i]->pub.uuid_lo == lo)
+		if (l->servers[i] != NULL && l->servers[i]->pub.uuid_hi == hi &&
+			l->servers[i]->pub.uuid_lo == lo)
 			return l->servers[i];
 	return NULL;
 }
 
 int large_device(struct shard *sh, uint32_t server, const struct sub_device_info *d)
 {
-	return room_device(sh->large->room, server, d->device, d->tier, d->capacity_bytes,
-		d->egroup_bytes);
+	return room_device(
+		sh->large->room, server, d->device, d->tier, d->capacity_bytes, d->egroup_bytes);
 }
 
 int large_register(struct shard *sh, struct shard_call *c, const struct msg_store_register *m,

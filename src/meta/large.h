@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* large.h: a shard's side of storage servers: which there are, who may write where, what they have to
- * drop.  The controller drives it: it hears the servers and carries out the drops.
+/* large.h: a shard's side of storage servers: which there are, who may write where, what they have
+ * to drop.  The controller drives it: it hears the servers and carries out the drops.
  *
- * A *domain* owns egroups: a job's number, or DOMAIN_PERSISTENT for what outlives jobs.  Extents of two
- * domains never share an egroup, so the end of a job drops its egroups whole.
+ * A *domain* owns egroups: a job's number, or DOMAIN_PERSISTENT for what outlives jobs.  Extents of
+ * two domains never share an egroup, so the end of a job drops its egroups whole.
  *
- * (L1) a drop is a row in the record that takes away the last reference, so a crash repeats drops and
- *      never forgets room;
- * (L2) room is free again only after the server said so (large_dropped), or was born again (memory);
- * (L3) every PLACE_EXTENTS inode has regions from 0 to its size without a hole, each region an extent,
- *      each extent an egroup. */
+ * (L1) a drop is a row in the record that takes away the last reference, so a crash repeats drops
+ * and never forgets room; (L2) room is free again only after the server said so (large_dropped), or
+ * was born again (memory); (L3) every PLACE_EXTENTS inode has regions from 0 to its size without a
+ * hole, each region an extent, each extent an egroup. */
 #ifndef META_LARGE_H
 #define META_LARGE_H
 #include "core/room.h"
@@ -23,45 +22,55 @@ struct large_policy {
 	uint8_t (*tiers)(void *arg, uint64_t job, uint8_t ret_tiers[TIER_COUNT]);
 	/* May this job take so many bytes more?  0, or E_FULL with the quota named. */
 	int (*quota)(void *arg, uint64_t job, uint64_t bytes, struct err_note *note);
-	const uint8_t *cap_key;      /* CAP_KEY_BYTES */
+	const uint8_t *cap_key; /* CAP_KEY_BYTES */
 	void *arg;
 };
-void large_policy(struct shard *sh, const struct large_policy *p); /* copied; before the first request */
+void large_policy(
+	struct shard *sh, const struct large_policy *p); /* copied; before the first request */
 
 /* ---- servers ---- */
 struct large_server {
 	uint32_t server;
-	bool up, fenced;             /* fenced: surely refuses everything until it registers again */
+	bool up, fenced; /* fenced: surely refuses everything until it registers again */
 	uint64_t uuid_hi, uuid_lo, incarnation;
 	char addr[256], local[256], host[256];
 };
-/* Takes a registration in: its number, its row, its devices; another incarnation than before loses what
- * it had in memory.  Not up yet.  E_INVALID, E_TOOBIG. */
+/* Takes a registration in: its number, its row, its devices; another incarnation than before loses
+ * what it had in memory.  Not up yet.  E_INVALID, E_TOOBIG. */
 int large_register(struct shard *sh, struct shard_call *c, const struct msg_store_register *m,
 	uint32_t *ret_server);
 int large_device(struct shard *sh, uint32_t server, const struct sub_device_info *d);
 void large_server_up(struct shard *sh, uint32_t server, bool up);
-void large_server_fenced(struct shard *sh, uint32_t server); /* those who wait for its drops go on */
-const struct large_server *large_server(const struct shard *sh, uint32_t server); /* NULL: unknown */
-uint32_t large_next_server(const struct shard *sh, uint32_t after);                /* 0 at the end */
+void large_server_fenced(
+	struct shard *sh, uint32_t server); /* those who wait for its drops go on */
+const struct large_server *large_server(
+	const struct shard *sh, uint32_t server);                   /* NULL: unknown */
+uint32_t large_next_server(const struct shard *sh, uint32_t after); /* 0 at the end */
 const struct room *large_room(const struct shard *sh);
 
 /* ---- requests ---- */
 /* E_FULL names the tiers; E_INVALID without a session. */
-int shard_grant(struct shard *sh, struct shard_call *c, const struct msg_grant *m, struct msg_grant_ok *ret);
+int shard_grant(struct shard *sh, struct shard_call *c, const struct msg_grant *m,
+	struct msg_grant_ok *ret);
 int shard_grant_return(struct shard *sh, struct shard_call *c, const struct msg_grant_return *m);
 /* E_DENIED: an extent that was not granted to this session, or was committed before. */
-int shard_commit(struct shard *sh, struct shard_call *c, const struct msg_commit *m, struct msg_put_ok *ret);
+int shard_commit(
+	struct shard *sh, struct shard_call *c, const struct msg_commit *m, struct msg_put_ok *ret);
 
 /* ---- drops ---- */
-struct large_drop { uint64_t egroup, extent, count, room; };
+struct large_drop {
+	uint64_t egroup, extent, count, room;
+};
 /* The oldest drops of a server that are not under way yet, at most max; marks them as under way. */
-uint32_t large_drops_take(struct shard *sh, uint32_t server, struct large_drop *ret_drops, uint32_t max);
+uint32_t large_drops_take(
+	struct shard *sh, uint32_t server, struct large_drop *ret_drops, uint32_t max);
 void large_dropped(struct shard *sh, uint32_t server, const struct large_drop *drops, uint32_t n);
 void large_drops_retry(struct shard *sh, uint32_t server); /* the connection broke: all again */
-PARKS int large_drops_wait(struct shard *sh, uint64_t until_ns); /* until some server has some to take */
-/* Parks until every drop up to ticket (shard_call.ticket) was acknowledged or its server is fenced.  The
- * caller answers then: what was deleted cannot be read any more. */
+PARKS int large_drops_wait(
+	struct shard *sh, uint64_t until_ns); /* until some server has some to take */
+/* Parks until every drop up to ticket (shard_call.ticket) was acknowledged or its server is fenced.
+ * The caller answers then: what was deleted cannot be read any more. */
+uint64_t large_ticket(const struct shard *sh); /* of the newest drop */
 PARKS int large_settle(struct shard *sh, uint64_t ticket, uint64_t until_ns);
 bool large_settled(const struct shard *sh, uint64_t ticket);
 

@@ -50,9 +50,9 @@ int extent_load(struct shard *sh, struct err_note *note);
 /* Frees the bytes of an inode with PLACE_EXTENTS; ticket: what a settled answer waits for. */
 void extents_free(struct shard *sh, uint64_t bucket, uint64_t inode);
 /* The places of a file from an offset on, into get_ok. */
-int extents_answer(struct shard *sh, struct shard_call *c, const struct row_inode *row, uint64_t from,
-	struct msg_get_ok *ret);
-uint8_t extents_tiers(struct shard *sh, const struct row_inode *row); /* bits */
+int extents_answer(struct shard *sh, struct shard_call *c, const struct row_inode *row,
+	uint64_t from, struct msg_get_ok *ret);
+uint8_t extents_tiers(struct shard *sh, const struct row_inode *row);   /* bits */
 uint64_t extents_domain(struct shard *sh, const struct row_inode *row); /* 0: cannot tell */
 void stage_end_session(struct shard *sh, uint64_t session);
 

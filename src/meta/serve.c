@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Handlers decode, call the shard and answer behind the gate of what the shard has seen by then.
  *
- * They run in the reader's fiber.  Only a get that has to wait gets a fiber of its own, with a copy
- * of its name; it is cancelled when its connection is lost. */
+ * They run in the reader's fiber.  Two kinds of requests are answered later, by a fiber of their
+ * own that is cancelled when the connection is lost: a get that waits for a name, and what took
+ * bytes away that storage servers have yet to drop. */
 #include "meta/serve.h"
 #include "base/check.h"
 #include "base/limit.h"
+#include "meta/large.h"
 #include "rpc/rpc.h"
 #include <stdlib.h>
 
@@ -15,25 +17,34 @@ struct serve {
 	struct rpc_server *server;
 	struct rpc_service service;
 	struct serve_opts opts;
-	struct group waits;
+	struct group laters;
 };
 struct conn {
 	struct principal who;
 	struct session *session;
-	struct list waits;
+	struct list laters;
 };
-struct wait {
+struct later {
 	struct serve *v;
-	struct list link;    /* in its connection's waits */
+	struct list link;    /* in its connection's laters */
 	struct fiber *fiber; /* NULL until it runs */
 	bool lost;
 	struct rpc_request r;
 	struct shard_call c;
+};
+struct wait {
+	struct later l;
 	struct msg_get m;
 	uint8_t name[LIMIT_NAME_BYTES_MAX];
 };
+struct settle {
+	struct later l;
+	uint64_t ticket;
+	uint16_t op;
+	struct msg_put_ok ok; /* nothing for OP_ok */
+};
 
-static void begin(struct shard_call *c, const struct rpc_request *r)
+static void begin(const struct serve *v, struct shard_call *c, const struct rpc_request *r)
 {
 	const struct conn *conn = rpc_conn_get(r->conn);
 
@@ -42,9 +53,10 @@ static void begin(struct shard_call *c, const struct rpc_request *r)
 	c->number = (r->cookie & FRAME_COOKIE_PLAIN) != 0 ? 0 : r->cookie;
 	c->version = rpc_conn_version(r->conn);
 	c->sync = false;
+	c->ticket = large_ticket(v->sh);
 }
 
-static void answer(struct serve *v, struct rpc_request *r, const struct shard_call *c, int rc,
+static void answer_now(struct serve *v, struct rpc_request *r, const struct shard_call *c, int rc,
 	uint16_t op, const void *msg, struct bytes data)
 {
 	struct rpc_gate g = { shard_seen(v->sh), c->sync };
@@ -55,6 +67,85 @@ static void answer(struct serve *v, struct rpc_request *r, const struct shard_ca
 		rpc_reply_error(r, rc, &c->note, g);
 	else
 		rpc_reply(r, op, msg, data, g);
+}
+
+/* ---- answering later ---- */
+static void later_init(
+	struct later *l, struct serve *v, const struct rpc_request *r, const struct shard_call *c)
+{
+	*l = (struct later){ .v = v, .r = *r, .c = *c };
+	list_init(&l->link);
+}
+
+/* Runs fn, which calls later_end() and frees what l is part of.  E_BUSY. */
+static int later_start(struct later *l, const char *name, fiber_fn *fn, void *arg)
+{
+	struct conn *conn = rpc_conn_get(l->r.conn);
+	int rc = fiber_start(&l->v->laters, name, fn, arg);
+
+	if (rc == 0)
+		list_push(&conn->laters, &l->link);
+	return rc;
+}
+
+static void later_end(struct later *l, int rc, uint16_t op, const void *msg, struct bytes data)
+{
+	list_remove(&l->link);
+	if (l->lost)
+		rpc_drop(&l->r);
+	else
+		answer_now(l->v, &l->r, &l->c, rc, op, msg, data);
+}
+
+static PARKS int settle_fiber(void *arg)
+{
+	struct settle *s = arg;
+	int rc = 0;
+
+	s->l.fiber = fiber_self();
+	fiber_note(s->l.r.cookie, "waits for storage servers to drop what was deleted");
+	if (!s->l.lost)
+		rc = large_settle(
+			s->l.v->sh, s->ticket, sys_after(s->l.v->sys, LIMIT_SETTLE_MS * SYS_MS));
+	if (rc < 0)
+		rc = err_set(&s->l.c.note, E_UNAVAILABLE,
+			"done, but a storage server has not confirmed that the old bytes are gone");
+	later_end(&s->l, rc, s->op, &s->ok, bytes_of(NULL, 0));
+	free(s);
+	return 0;
+}
+
+static int settle_start(
+	struct serve *v, struct rpc_request *r, struct shard_call *c, uint16_t op, const void *msg)
+{
+	struct settle *s = malloc(sizeof *s);
+
+	if (s == NULL)
+		return E_NOMEM;
+	check(op == OP_ok || op == OP_put_ok);
+	later_init(&s->l, v, r, c);
+	s->ticket = large_ticket(v->sh);
+	s->op = op;
+	if (op == OP_put_ok)
+		s->ok = *(const struct msg_put_ok *)msg;
+	if (later_start(&s->l, "settle", settle_fiber, s) == 0)
+		return 0;
+	free(s);
+	return E_BUSY;
+}
+
+/* What was deleted must not be readable any more once the answer is out. */
+static void answer(struct serve *v, struct rpc_request *r, struct shard_call *c, int rc,
+	uint16_t op, const void *msg, struct bytes data)
+{
+	uint64_t ticket = large_ticket(v->sh);
+
+	if (rc == 0 && ticket != c->ticket && !large_settled(v->sh, ticket)) {
+		if ((rc = settle_start(v, r, c, op, msg)) == 0)
+			return;
+		err_set(&c->note, rc, "no room for one more that waits");
+	}
+	answer_now(v, r, c, rc, op, msg, data);
 }
 
 static int decoded(struct shard_call *c, int rc)
@@ -72,7 +163,7 @@ static int decoded(struct shard_call *c, int rc)
 		struct shard_call c;                                                               \
 		int rc;                                                                            \
                                                                                                    \
-		begin(&c, r);                                                                      \
+		begin(v, &c, r);                                                                   \
 		rc = decoded(&c, msg_##name##_get(r->body.p, r->body.len, r->version, &m));        \
 		if (rc == 0)                                                                       \
 			rc = shard_##name(v->sh, &c, &m, &ok);                                     \
@@ -87,7 +178,7 @@ static int decoded(struct shard_call *c, int rc)
 		struct shard_call c;                                                               \
 		int rc;                                                                            \
                                                                                                    \
-		begin(&c, r);                                                                      \
+		begin(v, &c, r);                                                                   \
 		rc = decoded(&c, msg_##name##_get(r->body.p, r->body.len, r->version, &m));        \
 		if (rc == 0)                                                                       \
 			rc = shard_##name(v->sh, &c, &m);                                          \
@@ -104,6 +195,9 @@ HANDLE(stat, stat_ok)
 HANDLE(rename, put_ok)
 HANDLE_OK(persist)
 HANDLE(mkdir, put_ok)
+HANDLE(grant, grant_ok)
+HANDLE_OK(grant_return)
+HANDLE(commit, put_ok)
 
 static void on_put(void *arg, struct rpc_request *r)
 {
@@ -113,7 +207,7 @@ static void on_put(void *arg, struct rpc_request *r)
 	struct msg_put m;
 	int rc;
 
-	begin(&c, r);
+	begin(v, &c, r);
 	rc = decoded(&c, msg_put_get(r->body.p, r->body.len, r->version, &m));
 	if (rc == 0)
 		rc = shard_put(v->sh, &c, &m, r->data, &ok);
@@ -129,15 +223,11 @@ static PARKS int wait_fiber(void *arg)
 	struct bytes data = bytes_of(NULL, 0);
 	int rc = E_CANCELED;
 
-	w->fiber = fiber_self();
-	fiber_note(w->r.cookie, "waits for a name");
-	if (!w->lost)
-		rc = shard_get_wait(w->v->sh, &w->c, &w->m, &ok, &data);
-	list_remove(&w->link);
-	if (w->lost)
-		rpc_drop(&w->r);
-	else
-		answer(w->v, &w->r, &w->c, rc, OP_get_ok, &ok, data);
+	w->l.fiber = fiber_self();
+	fiber_note(w->l.r.cookie, "waits for a name");
+	if (!w->l.lost)
+		rc = shard_get_wait(w->l.v->sh, &w->l.c, &w->m, &ok, &data);
+	later_end(&w->l, rc, OP_get_ok, &ok, data);
 	free(w);
 	return 0;
 }
@@ -145,26 +235,19 @@ static PARKS int wait_fiber(void *arg)
 static int wait_start(struct serve *v, const struct rpc_request *r, const struct shard_call *c,
 	const struct msg_get *m)
 {
-	struct conn *conn = rpc_conn_get(r->conn);
 	struct wait *w = malloc(sizeof *w);
+	int rc;
 
 	if (w == NULL)
 		return E_NOMEM;
-	w->v = v;
-	w->fiber = NULL;
-	w->lost = false;
-	w->r = *r;
-	w->c = *c;
+	later_init(&w->l, v, r, c);
 	w->m = *m;
 	check(m->name.len <= sizeof w->name);
 	memcpy(w->name, m->name.p, m->name.len);
 	w->m.name.p = w->name;
-	if (fiber_start(&v->waits, "wait", wait_fiber, w) < 0) {
+	if ((rc = later_start(&w->l, "wait", wait_fiber, w)) < 0)
 		free(w);
-		return E_BUSY;
-	}
-	list_push(&conn->waits, &w->link);
-	return 0;
+	return rc;
 }
 
 static void on_get(void *arg, struct rpc_request *r)
@@ -176,7 +259,7 @@ static void on_get(void *arg, struct rpc_request *r)
 	struct msg_get m;
 	int rc;
 
-	begin(&c, r);
+	begin(v, &c, r);
 	rc = decoded(&c, msg_get_get(r->body.p, r->body.len, r->version, &m));
 	if (rc == 0) {
 		rc = shard_get(v->sh, &c, &m, &ok, &data);
@@ -210,6 +293,9 @@ static const struct rpc_op serve_ops[] = {
 	{ OP_rename, RPC_INLINE, on_rename },
 	{ OP_persist, RPC_INLINE, on_persist },
 	{ OP_mkdir, RPC_INLINE, on_mkdir },
+	{ OP_grant, RPC_INLINE, on_grant },
+	{ OP_grant_return, RPC_INLINE, on_grant_return },
+	{ OP_commit, RPC_INLINE, on_commit },
 };
 
 /* ---- connections ---- */
@@ -250,7 +336,7 @@ static int hello(void *arg, struct rpc_conn *rc, const struct msg_hello *h,
 		free(conn);
 		return code;
 	}
-	list_init(&conn->waits);
+	list_init(&conn->laters);
 	rpc_conn_set(rc, conn);
 	ret_ok->incarnation = shard_life(v->sh);
 	ret_ok->job = conn->who.admin ? 0 : conn->who.job;
@@ -262,12 +348,12 @@ static void lost(void *arg, struct rpc_conn *rc)
 {
 	struct conn *conn = rpc_conn_get(rc);
 
-	list_each (it, &conn->waits) {
-		struct wait *w = container_of(it, struct wait, link);
+	list_each (it, &conn->laters) {
+		struct later *l = container_of(it, struct later, link);
 
-		w->lost = true;
-		if (w->fiber != NULL)
-			fiber_cancel(w->fiber);
+		l->lost = true;
+		if (l->fiber != NULL)
+			fiber_cancel(l->fiber);
 	}
 }
 
@@ -276,7 +362,7 @@ static void closed(void *arg, struct rpc_conn *rc)
 	struct conn *conn = rpc_conn_get(rc);
 	struct serve *v = arg;
 
-	check(list_empty(&conn->waits));
+	check(list_empty(&conn->laters));
 	session_close(v->sh, conn->session);
 	free(conn);
 }
@@ -321,8 +407,8 @@ int serve_open(
 		.hello = hello,
 		.lost = lost,
 		.closed = closed };
-	group_init(&v->waits, sys_loop(s));
-	v->waits.keep_going = true;
+	group_init(&v->laters, sys_loop(s));
+	v->laters.keep_going = true;
 	if ((rc = rpc_server_new(s, &v->service, &v->server)) < 0) {
 		free(v);
 		return err_set(note, rc, "no room for a server");
@@ -348,7 +434,7 @@ int serve_close(struct serve *v, struct err_note *note)
 	if (v == NULL)
 		return 0;
 	rpc_server_free(v->server);
-	(void)group_wait(&v->waits);
+	(void)group_wait(&v->laters);
 	v->server = NULL;
 	rc = shard_close(v->sh, note);
 	free(v);

@@ -49,7 +49,7 @@ struct shard_call {
 		*session; /* NULL: nothing is remembered for a retry, and nothing can be consumed */
 	uint64_t number;  /* of the request in its session; 0: not numbered */
 	uint16_t version; /* of the wire, for lists in the answer */
-	uint64_t ticket;      /* out, of large_domain_drop(): what large_settle() waits for */
+	uint64_t ticket;  /* of large_domain_drop(), out: what large_settle() waits for */
 	bool sync;        /* out: the answer waits until shard_seen() is synced, not just written */
 	struct err_note note; /* out: filled on failure */
 };
