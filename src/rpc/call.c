@@ -9,18 +9,37 @@
 #include <stdlib.h>
 
 /* ---- the end of a call ---- */
+/* A refusal may come while the data is still going out: then the call ends when it is out (I4). */
 static void call_end(struct rpc_call *call, int rc)
 {
 	struct fiber *waiter = call->waiter;
 
 	check(!call->ended);
 	call->rc = rc;
+	call->answered = true;
+	if (call->pinned)
+		return;
+	if (rc < 0) {
+		free(call->buf);
+		call->buf = NULL;
+	}
 	call->ended = true;
 	call->waiter = NULL;
 	if (waiter != NULL)
 		fiber_wake(waiter, 0);
 	else if (call->done != NULL)
 		call->done(call->done_arg);
+}
+
+static void unpinned(void *arg)
+{
+	struct rpc_call *call = arg;
+
+	check(call->pinned);
+	check(!call->ended);
+	call->pinned = false;
+	if (call->answered)
+		call_end(call, call->rc);
 }
 
 static void lost(struct rpc_conn *c, struct rpc_call *call)
@@ -76,7 +95,7 @@ static int plain_grow(struct rpc_conn *c)
 static int send_call(struct rpc_conn *c, struct rpc_call *call)
 {
 	struct frame f = { .op = call->op, .version = c->version, .cookie = call->cookie };
-	struct pin pin = { .call = call };
+	struct pin pin = { .call = call, .release = unpinned, .arg = call };
 	int rc;
 
 	if (c->state.now == CONN_HELLO)
@@ -87,6 +106,7 @@ static int send_call(struct rpc_conn *c, struct rpc_call *call)
 		rc = rpc_out_frame(c, &c->ready, &f, call->msg, call->data);
 	if (rc < 0)
 		return err_set(&call->note, rc, "%s: %s", wire_op_name(call->op), err_text(rc));
+	call->pinned = call->data.len >= PIN_BYTES_MIN;
 	c->round_trips++;
 	rpc_out_wake(c);
 	return 0;
@@ -318,14 +338,18 @@ static void give_up(struct rpc_conn *c, struct rpc_call *call, int rc)
 		fiber_unshield();
 	} else if (!list_empty(&call->link)) {
 		list_remove(&call->link); /* never got its number */
-	} else {
+	} else if (!call->answered) {
 		check(slot_take(c, call->cookie) == call);
 	}
 	if (call->ended)
 		return;
-	rpc_out_let_go(c, call);
-	err_set(&call->note, rc, "%s: %s", wire_op_name(call->op), err_text(rc));
-	call_end(call, rc);
+	if (call->pinned)
+		rpc_out_let_go(c, call);
+	if (call->ended)
+		return;
+	if (!call->answered)
+		call->rc = err_set(&call->note, rc, "%s: %s", wire_op_name(call->op), err_text(rc));
+	call_end(call, call->rc);
 	if (conn_talks(c))
 		start_queued(c);
 }
@@ -368,13 +392,14 @@ int rpc_ask(struct rpc_conn *c, struct rpc_call *call, uint16_t reply_op, void *
 	if (rc < 0)
 		return err_set(note, rc, "%s", call->note.text);
 	if (call->reply_op != reply_op)
-		return err_set(note, E_CORRUPT, "%s was answered by %s", wire_op_name(call->op),
+		rc = err_set(note, E_CORRUPT, "%s was answered by %s", wire_op_name(call->op),
 			wire_op_name(call->reply_op));
-	rc = op->get(call->reply.p, call->reply.len, call->reply_version, ret_reply);
-	if (rc < 0)
-		return err_set(note, rc, "the %s that answered %s is damaged",
+	else if (op->get(call->reply.p, call->reply.len, call->reply_version, ret_reply) < 0)
+		rc = err_set(note, E_CORRUPT, "the %s that answered %s is damaged",
 			wire_op_name(reply_op), wire_op_name(call->op));
-	return 0;
+	if (rc < 0)
+		rpc_call_fini(call);
+	return rc;
 }
 
 void rpc_number_set(struct rpc_conn *c, uint64_t next)

@@ -110,7 +110,7 @@ int rpc_conn_broken(struct rpc_conn *c, const char *fmt, ...)
  * a little while. */
 static void linger(struct rpc_conn *c)
 {
-	uint64_t until_ns = loop_now_ns(c->loop) + LINGER_NS;
+	uint64_t until_ns = loop_now_ns(c->loop) + c->limits.linger_ns;
 	size_t bytes = 0;
 	int64_t n = 1;
 

@@ -229,6 +229,7 @@ static int send_some(struct rpc_conn *c, struct place *pl)
 		rc = sys_send_shm(c->stream, pin->p, pin->len, pin->shm, pin->n_shm, until_ns);
 	}
 	c->in_send = false;
+	c->n_vectors++;
 	if (rc < 0)
 		return rpc_conn_fail(c, rc, "%s: %s while sending", c->name, err_text(rc));
 	for (uint32_t i = c->send_first; i < pl->pin; i++)
@@ -298,6 +299,7 @@ static bool own_pin(struct pin *pin)
 	if (copy == NULL)
 		return false;
 	pin->p = memcpy(copy, pin->p, pin->len);
+	pin->call->pinned = false;
 	pin->call = NULL;
 	pin->release = free;
 	pin->arg = copy;
@@ -315,22 +317,20 @@ static bool own_pins(struct out *o, const struct rpc_call *call)
 void rpc_out_let_go(struct rpc_conn *c, struct rpc_call *call)
 {
 	uint32_t end = c->send_end < c->sending.n_pins ? c->send_end : c->sending.n_pins;
+	uint64_t vector = c->n_vectors;
 	bool moving = false;
 
-	if (call->data.len < PIN_BYTES_MIN)
-		return; /* was copied */
+	check(call->pinned);
 	for (uint32_t i = c->send_first; c->in_send && i < end; i++)
 		moving |= c->sending.pins[i].call == call;
 	if (!own_pins(&c->ready, call) || !own_pins(&c->sending, call))
 		rpc_conn_fail(c, E_NOMEM, "%s: no memory to give up a call", c->name);
-	if (!moving)
-		return;
-	/* the door still reads the caller's memory, at most until this vector has gone */
-	fiber_shield(FOREVER);
-	if (waitq_wait(&c->sent_q, loop_now_ns(c->loop) + LET_GO_NS) < 0 && c->in_send) {
+	fiber_shield(FOREVER); /* ends: after a failure the door lets go of everything */
+	if (moving) /* the door reads the caller's memory until this vector has gone */
+		waitq_wait(&c->sent_q, loop_now_ns(c->loop) + LET_GO_NS);
+	if (moving && c->n_vectors == vector)
 		rpc_conn_fail(c, E_TIMEOUT, "%s: a call was given up inside its data", c->name);
-		while (c->in_send)
-			waitq_wait(&c->sent_q, FOREVER);
-	}
+	while ((moving && c->n_vectors == vector) || call->pinned)
+		waitq_wait(&c->sent_q, FOREVER);
 	fiber_unshield();
 }

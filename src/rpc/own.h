@@ -116,6 +116,7 @@ struct rpc_conn {
 	struct held held[HELD_KINDS];
 	uint64_t out_bytes;
 	uint32_t send_first, send_end; /* pins of `sending` in the vector being sent */
+	uint64_t n_vectors;            /* that the door has taken or refused */
 	bool writer_waits, writer_ended, in_send;
 	struct waitq writer_q, room_q, sent_q, gone_q;
 

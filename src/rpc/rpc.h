@@ -109,6 +109,7 @@ struct rpc_limits {
 	uint64_t hello_ns;         /* from the accept to a complete hello; 5 s */
 	uint64_t frame_ns;         /* longest pause inside a frame; 30 s */
 	uint64_t send_ns;          /* for a mebibyte of output to be taken; 30 s */
+	uint64_t linger_ns;        /* for a peer that broke a rule to read the error; 500 ms */
 };
 /* For connections to come. */
 void rpc_server_limit(struct rpc_server *s, const struct rpc_limits *l);
@@ -140,7 +141,9 @@ PARKS void rpc_close(struct rpc_conn *c);
  *
  * A call that changes something takes a number of the session.  LIMIT_INFLIGHT_MAX of them are open
  * at once, in the sense of common.def: number n goes out when n - INFLIGHT_MAX has ended; until
- * then the call is queued here, first come first served.  Plain calls have no such window. */
+ * then the call is queued here, first come first served.  Plain calls have no such window.
+ *
+ * A call ends when its reply is there and its data is out, whichever comes last. */
 struct rpc_call {
 	uint16_t op;              /* in */
 	bool plain;               /* in: changes nothing, takes no number of the session */
@@ -162,7 +165,7 @@ struct rpc_call {
 	struct list link;
 	struct fiber *waiter;
 	void *buf;
-	bool started, ended;
+	bool started, pinned, answered, ended;
 	uint8_t room[RPC_CALL_ROOM_BYTES];
 };
 /* Queues it; goes out at the end of the turn.  A negative code is also the call's: it has ended,
@@ -172,7 +175,8 @@ int rpc_start(struct rpc_conn *c, struct rpc_call *call);
  * reply is dropped, what it asked for may still happen.  When its bytes are just being moved this
  * takes a moment longer, and costs the connection if they are stuck. */
 PARKS int rpc_wait(struct rpc_conn *c, struct rpc_call *call, uint64_t until_ns);
-void rpc_call_fini(struct rpc_call *call); /* frees the reply buffer */
+/* Frees the reply buffer; a call that failed has none. */
+void rpc_call_fini(struct rpc_call *call);
 /* Both at once and decoded: sends op, expects reply_op, decodes it into ret_reply.  E_CORRUPT when
  * another op comes.  Lists and bytes in ret_reply borrow from call. */
 PARKS int rpc_ask(struct rpc_conn *c, struct rpc_call *call, uint16_t reply_op, void *ret_reply,

@@ -201,6 +201,33 @@ static int retries(struct sys *s, void *arg)
 	return 0;
 }
 
+/* A plain call that waits is in nobody's way, and nobody in its. */
+static int plain_waits(struct sys *s, void *arg)
+{
+	struct rpc_call slow = { .op = OP_list, .plain = true, .msg = &(struct msg_list){ 0 } };
+	struct rpc_conn *c;
+
+	service_open(&v, s);
+	c = service_connect(&v, v.tcp);
+	check(rpc_start(c, &slow) == 0);
+	for (unsigned i = 0; i < 300; i++) {
+		struct msg_get get = { .inode = i };
+		struct rpc_call call = { .op = OP_get, .plain = true, .msg = &get };
+		struct msg_get_ok ok;
+
+		check(ask(c, &call, OP_get_ok, &ok, NULL) == 0);
+		check(ok.inode == i);
+		check(call.cookie != slow.cookie);
+		rpc_call_fini(&call);
+	}
+	check(!slow.ended);
+	service_answer_kept(&v);
+	check(rpc_wait(c, &slow, soon(s)) == 0);
+	rpc_close(c);
+	service_close(&v);
+	return 0;
+}
+
 /* ---- gates ---- */
 struct gated { struct rpc_call call; struct msg_put put; };
 
@@ -246,11 +273,17 @@ static int gates(struct sys *s, void *arg)
 	expect_ended(s, g, 8, "10101000");
 	rpc_release(v.server, 10, 12); /* an older written index changes nothing */
 	expect_ended(s, g, 8, "11111000");
+	start_gated(c, &g[4], 11, false);
+	expect_ended(s, g, 8, "11111000");
 	rpc_release(v.server, 13, 12);
 	expect_ended(s, g, 8, "11111110");
 	start_gated(c, &g[0], 13, false); /* released already */
 	expect_ended(s, g, 8, "11111110");
-	rpc_release(v.server, UINT64_MAX, UINT64_MAX);
+	rpc_release(v.server, 20, 14);
+	expect_ended(s, g, 8, "11111111");
+	start_gated(c, &g[0], 20, true); /* written is not synced */
+	expect_ended(s, g, 8, "01111111");
+	rpc_release(v.server, 20, 20);
 	expect_ended(s, g, 8, "11111111");
 	rpc_close(c);
 	service_close(&v);
@@ -648,6 +681,8 @@ static int impossible(struct sys *s, void *arg)
 	check(rpc_ask(c, &unknown, OP_ok, &ok, soon(s), &note) == E_UNSUPPORTED);
 	check(strstr(note.text, "bucket_drop") != NULL);
 	check(rpc_ask(c, &large, OP_ok, &ok, soon(s), &note) == E_TOOBIG);
+	large = (struct rpc_call){ .op = OP_stat, .msg = &(struct msg_stat){ .parent = 1 } };
+	check(rpc_ask(c, &large, OP_ok, &ok, soon(s), &note) == E_TOOBIG);
 	heavy.data = bytes_of(pattern(), RPC_BUFFERED_BYTES_MAX + 1);
 	check(rpc_ask(c, &heavy, OP_ok, &ok, soon(s), &note) == E_TOOBIG);
 	check(strstr(note.text, "1048576") != NULL);
@@ -685,6 +720,25 @@ static int reverse(struct sys *s, void *arg)
 	check(rpc_start(c, &calls[0]) == 0);
 	rpc_close(c); /* somewhere between the two */
 	check(calls[0].rc == E_CLOSED);
+	service_close(&v);
+	return 0;
+}
+
+/* The reader is inside a handler that waits for something else. */
+static int close_in_handler(struct sys *s, void *arg)
+{
+	struct rpc_call call = { .op = OP_job_renew, .msg = &(struct msg_job_renew){ 2 } };
+	struct rpc_conn *c;
+	uint64_t before;
+
+	service_open(&v, s);
+	c = service_connect(&v, v.tcp);
+	check(rpc_start(c, &call) == 0);
+	until(s, v.n_pinged == 1);
+	before = sys_now_ns(s);
+	rpc_close(c);
+	check(sys_now_ns(s) - before < 5 * SYS_SEC);
+	check(call.rc == E_CLOSED);
 	service_close(&v);
 	return 0;
 }
@@ -731,6 +785,7 @@ TEST(many)
 TEST(window)
 TEST(window_is_of_numbers)
 TEST(retries)
+TEST(plain_waits)
 TEST(gates)
 TEST(gates_of_the_lost)
 TEST(gated_pins)
@@ -748,6 +803,7 @@ TEST(hellos)
 TEST(connection_limit)
 TEST(impossible)
 TEST(reverse)
+TEST(close_in_handler)
 TEST(descriptors)
 
 int main(void)
@@ -758,6 +814,7 @@ int main(void)
 		cmocka_unit_test(test_window),
 		cmocka_unit_test(test_window_is_of_numbers),
 		cmocka_unit_test(test_retries),
+		cmocka_unit_test(test_plain_waits),
 		cmocka_unit_test(test_gates),
 		cmocka_unit_test(test_gates_of_the_lost),
 		cmocka_unit_test(test_gated_pins),
@@ -775,6 +832,7 @@ int main(void)
 		cmocka_unit_test(test_connection_limit),
 		cmocka_unit_test(test_impossible),
 		cmocka_unit_test(test_reverse),
+		cmocka_unit_test(test_close_in_handler),
 		cmocka_unit_test(test_descriptors),
 	};
 

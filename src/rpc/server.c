@@ -18,6 +18,7 @@ const struct rpc_limits rpc_limits_default = {
 	.hello_ns = HELLO_NS,
 	.frame_ns = FRAME_NS,
 	.send_ns = SEND_NS,
+	.linger_ns = LINGER_NS,
 };
 
 int rpc_server_new(struct sys *sys, const struct rpc_service *svc, struct rpc_server **ret_s)
@@ -153,4 +154,6 @@ void rpc_server_limit(struct rpc_server *s, const struct rpc_limits *l)
 		s->limits.frame_ns = l->frame_ns;
 	if (l->send_ns != 0)
 		s->limits.send_ns = l->send_ns;
+	if (l->linger_ns != 0)
+		s->limits.linger_ns = l->linger_ns;
 }

@@ -66,13 +66,31 @@ void service_answer_kept(struct service *v)
 		rpc_reply_ok(&v->kept[--v->n_kept], RPC_NOW);
 }
 
+/* As many of the longest names as a page may have: more than a mebibyte. */
+static struct wire_list longest_list(uint8_t *room, size_t len, uint16_t version)
+{
+	struct wire_list_builder b = wire_list_begin(room, len, version);
+	struct sub_entry e = { .name = bytes_of(pattern(), LIMIT_NAME_BYTES_MAX) };
+
+	for (unsigned i = 0; i < LIMIT_LIST_MAX; i++)
+		check(sub_entry_add(&b, &e));
+	return wire_list_end(&b);
+}
+
 static void on_stat(void *arg, struct rpc_request *r)
 {
-	static uint8_t name[1025];
-	struct msg_list_ok too_long = { .next = bytes_of(name, sizeof name + 1) };
+	enum { LIST_ROOM = 2 << 20 };
+	uint8_t *room = NULL;
+	struct msg_list_ok too_long = { .next = bytes_of(pattern(), 1026) };
 
 	DECODE(stat);
+	if (m.parent == 1) {
+		room = malloc(LIST_ROOM);
+		too_long.entries = longest_list(room, LIST_ROOM, r->version);
+		too_long.next.len = 0;
+	}
 	rpc_reply(r, OP_list_ok, &too_long, bytes_of(NULL, 0), RPC_NOW);
+	free(room);
 }
 
 static void on_write(void *arg, struct rpc_request *r)
@@ -97,6 +115,8 @@ static void on_write(void *arg, struct rpc_request *r)
 		ok.root = crc32c(ok.root, piece, len);
 		left -= len;
 	}
+	if (m.tier == 0 && rc == 0)
+		check(rpc_recv_data(r, piece, 1, soon(v->s)) == E_INVALID);
 	free(piece);
 	if (rc < 0)
 		rpc_reply_error(r, rc, NULL, RPC_NOW);
@@ -142,6 +162,10 @@ static void on_renew(void *arg, struct rpc_request *r)
 	struct msg_ok ok;
 
 	DECODE(job_renew);
+	if (m.job == 2) {
+		call.op = OP_status;
+		call.msg = &(struct msg_status){ 0 };
+	}
 	rc = rpc_ask(r->conn, &call, OP_ok, &ok, soon(v->s), &note);
 	if (rc < 0)
 		rpc_reply_error(r, rc, &note, RPC_NOW);
@@ -154,6 +178,14 @@ static void on_ping(void *arg, struct rpc_request *r)
 {
 	DECODE(ping);
 	v->n_pinged++;
+	rpc_reply_ok(r, RPC_NOW);
+}
+
+static void on_status(void *arg, struct rpc_request *r)
+{
+	DECODE(status);
+	v->n_pinged++;
+	fiber_sleep(soon(v->s));
 	rpc_reply_ok(r, RPC_NOW);
 }
 
@@ -208,7 +240,10 @@ static const struct rpc_op ops[] = {
 	{ OP_extent_alloc, RPC_FIBER, on_alloc },
 	{ OP_job_renew, RPC_FIBER, on_renew },
 };
-static const struct rpc_op reverse_ops[] = { { OP_ping, RPC_INLINE, on_ping } };
+static const struct rpc_op reverse_ops[] = {
+	{ OP_ping, RPC_INLINE, on_ping },
+	{ OP_status, RPC_STREAM, on_status },
+};
 
 void service_open(struct service *v, struct sys *s)
 {
@@ -217,10 +252,11 @@ void service_open(struct service *v, struct sys *s)
 	*v = (struct service){ .s = s };
 	v->svc = (struct rpc_service){ .ops = ops, .n_ops = sizeof ops / sizeof ops[0], .arg = v,
 		.hello = on_hello, .lost = on_lost, .closed = on_closed };
-	v->reverse = (struct rpc_service){ .ops = reverse_ops, .n_ops = 1, .arg = v };
+	v->reverse = (struct rpc_service){ .ops = reverse_ops, .n_ops = 2, .arg = v };
 	group_init(&v->g, sys_loop(s));
 	v->g.keep_going = true;
 	check(rpc_server_new(s, &v->svc, &v->server) == 0);
+	rpc_server_limit(v->server, &(struct rpc_limits){ .linger_ns = 20 * SYS_MS });
 	if (rpc_server_listen(v->server, door_tcp, &v->tcp, &note) < 0)
 		check_failed(note.text, __FILE__, __LINE__, __func__);
 	check(rpc_server_listen(v->server, door_unix(), &v->local, &note) == 0);

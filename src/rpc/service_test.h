@@ -5,12 +5,13 @@
  *                          gate (if_version, sync when ttl_ms is not 0)
  *   get           fiber    after wait_ms: get_ok with `from` bytes of pattern as data, copied
  *   list          inline   kept until lost() or service_answer_kept()
- *   stat          inline   answered by a message that exceeds the limits
+ *   stat          inline   answered by a field, or (parent 1) by a list, beyond its limit
  *   extent_write  stream   takes its data in pieces, answers their checksum; tier 1: takes half of
  *                          them; tier 2: refuses without taking any
  *   extent_read   inline   len bytes of pattern from offset, pinned, behind the gate (cap_until_ms)
  *   extent_alloc  fiber    with a descriptor of memory that holds the extent's number
- *   job_renew     fiber    pings the caller first; then ok */
+ *   job_renew     fiber    asks the caller first: for a ping, or (job 2) for a status, whose
+ *                          handler sleeps for a long time; then ok */
 #ifndef RPC_SERVICE_TEST_H
 #define RPC_SERVICE_TEST_H
 #include "base/check.h"
