@@ -11,7 +11,8 @@ struct seen {
 struct tally {
 	struct shard *sh;
 	struct map inodes;       /* inode -> struct seen */
-	struct map files, bytes; /* bucket -> sum + 1, as a pointer */
+	struct map files, bytes, kept_files, kept_bytes; /* bucket -> sum + 1, as a pointer */
+	struct map slab;         /* job -> likewise */
 	uint64_t slab_files, slab_bytes, expiries, packed;
 };
 typedef void visit_fn(struct tally *t, struct bytes key, struct bytes value);
@@ -60,6 +61,12 @@ static void visit_inode(struct tally *t, struct bytes key, struct bytes value)
 	check(map_put(&t->inodes, row.inode, seen) == 0);
 	sum(&t->files, row.bucket, 1);
 	sum(&t->bytes, row.bucket, row.size);
+	if ((row.flags & PUT_PERSIST) != 0) {
+		sum(&t->kept_files, row.bucket, 1);
+		sum(&t->kept_bytes, row.bucket, row.size);
+	}
+	if (row.place == PLACE_SLAB && row.life == t->sh->life)
+		sum(&t->slab, b->job, row.size);
 	if (row.place == PLACE_SLAB && row.life == t->sh->life) {
 		t->slab_files++;
 		t->slab_bytes += row.size;
@@ -82,7 +89,7 @@ static void visit_name(struct tally *t, struct bytes key, struct bytes value)
 	check(top != NULL || dir->kind == ENTRY_DIR);
 	if (top == NULL && dir->dropping)
 		return; /* its children may have been given back before it */
-	check(top == NULL || top->state == BUCKET_LIVE);
+	check(top == NULL || top->state != BUCKET_DROPPING);
 	seen = map_get(&t->inodes, row.inode);
 	check(seen != NULL); /* (S1) */
 	check(!seen->named);
@@ -144,11 +151,20 @@ static void check_buckets(struct tally *t)
 
 		check(b->files == sum_of(&t->files, b->id)); /* (S2) */
 		check(b->used_bytes == sum_of(&t->bytes, b->id));
+		if (b->state != BUCKET_DROPPING) {
+			check(b->kept_files == sum_of(&t->kept_files, b->id));
+			check(b->kept_bytes == sum_of(&t->kept_bytes, b->id));
+		}
 		files += b->files;
 		bytes += b->used_bytes;
 	}
 	check(files == t->sh->files);
 	check(bytes == t->sh->used_bytes);
+	map_each (it, &t->sh->jobs) {
+		const struct job_use *u = it->value;
+
+		check(u->pub.slab_bytes == sum_of(&t->slab, it->key));
+	}
 }
 
 static void check_marks(struct tally *t)
@@ -198,4 +214,7 @@ void shard_audit(struct shard *sh)
 	map_fini(&t.inodes);
 	map_fini(&t.files);
 	map_fini(&t.bytes);
+	map_fini(&t.kept_files);
+	map_fini(&t.kept_bytes);
+	map_fini(&t.slab);
 }

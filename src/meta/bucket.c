@@ -89,9 +89,27 @@ void bucket_count(struct shard *sh, struct bucket *b, int64_t files, int64_t byt
 	check((int64_t)b->used_bytes >= 0);
 	check(sh->files >= b->files);
 	check(sh->used_bytes >= b->used_bytes);
+	if (b->use != NULL) {
+		b->use->pub.files += (uint64_t)files;
+		b->use->pub.used_bytes += (uint64_t)bytes;
+	}
 	if (!b->dirty)
 		list_push(&sh->dirty, &b->dirty_link);
 	b->dirty = true;
+}
+
+void bucket_count_inode(
+	struct shard *sh, struct bucket *b, const struct row_inode *row, int64_t sign)
+{
+	check(b->dirty); /* bucket_count() goes with it */
+	if ((row->flags & PUT_PERSIST) != 0) {
+		b->kept_files += (uint64_t)sign;
+		b->kept_bytes += (uint64_t)(sign * (int64_t)row->size);
+		check((int64_t)b->kept_files >= 0);
+		check((int64_t)b->kept_bytes >= 0);
+	}
+	if (row->place == PLACE_SLAB && row->life == sh->life && b->use != NULL)
+		b->use->pub.slab_bytes += (uint64_t)(sign * (int64_t)row->size);
 }
 
 void bucket_write_usage(struct shard *sh)
@@ -100,7 +118,8 @@ void bucket_write_usage(struct shard *sh)
 
 	while ((it = list_pop(&sh->dirty)) != NULL) {
 		struct bucket *b = container_of(it, struct bucket, dirty_link);
-		struct row_usage row = { b->id, b->files, b->used_bytes };
+		struct row_usage row = { b->id, b->files, b->used_bytes, b->kept_files,
+			b->kept_bytes };
 		uint8_t key[ROW_usage_KEY_MAX], value[ROW_usage_VALUE_MAX];
 
 		check(b->dirty);
@@ -132,10 +151,12 @@ static struct row_bucket row_of(const struct bucket *b)
 
 static struct bucket *add(struct shard *sh, const struct row_bucket *row)
 {
+	struct job_use *use = row->job != 0 ? job_use(sh, row->job) : NULL;
 	struct bucket *b = calloc(1, sizeof *b);
 
 	check(row->name.len <= sizeof b->name);
-	if (b == NULL || map_put(&sh->buckets, row->bucket, b) < 0) {
+	if (b == NULL || (row->job != 0 && use == NULL)
+		|| map_put(&sh->buckets, row->bucket, b) < 0) {
 		free(b);
 		return NULL;
 	}
@@ -148,6 +169,7 @@ static struct bucket *add(struct shard *sh, const struct row_bucket *row)
 		.protection = row->protection,
 		.tiers = row->tiers,
 		.state = row->state,
+		.use = use,
 		.name_len = (uint8_t)row->name.len };
 	memcpy(b->name, row->name.p, row->name.len);
 	list_init(&b->dirty_link);
@@ -155,7 +177,11 @@ static struct bucket *add(struct shard *sh, const struct row_bucket *row)
 	if (b->state == BUCKET_DROPPING) {
 		list_push(&sh->dropping, &b->drop_link);
 		sh->n_dropping++;
+	} else if (b->state == BUCKET_KEEPING) {
+		list_push(&sh->keeping, &b->drop_link);
 	}
+	if (use != NULL)
+		use->pub.buckets++;
 	return b;
 }
 
@@ -166,6 +192,12 @@ static void forget(struct shard *sh, struct bucket *b)
 	list_remove(&b->dirty_link);
 	list_remove(&b->drop_link);
 	check(map_remove(&sh->buckets, b->id) == b);
+	if (b->use != NULL) {
+		check(b->use->pub.buckets > 0);
+		b->use->pub.buckets--;
+		if (!b->use->active && sh->jobs_known)
+			shard_job_forget(sh, b->job);
+	}
 	free(b);
 }
 
@@ -219,10 +251,19 @@ static int find_by_name(struct shard *sh, uint64_t job, struct bytes name, struc
 	if (rc < 0)
 		return rc;
 	b = map_get(&sh->buckets, row.bucket);
+	if (b != NULL && b->state == BUCKET_KEEPING)
+		return E_BUSY;
 	if (b == NULL || b->state != BUCKET_LIVE)
 		return E_CORRUPT;
 	*ret_b = b;
 	return 0;
+}
+
+static int refuse_name(struct shard_call *c, int rc)
+{
+	if (rc == E_BUSY)
+		return err_set(&c->note, rc, "its job is ending: what does not persist is going");
+	return err_set(&c->note, rc, "the row of the bucket's name cannot be read");
 }
 
 static int create_again(struct shard *sh, struct shard_call *c, const struct bucket *b,
@@ -284,11 +325,13 @@ int shard_bucket_create(struct shard *sh, struct shard_call *c, const struct msg
 			answer_one(sh, c, b, ret);
 		return rc;
 	}
+	if ((rc = job_active(sh, job, &c->note)) < 0)
+		return rc;
 	rc = find_by_name(sh, job, m->name, &b);
 	if (rc == 0)
 		return create_again(sh, c, b, m, &row, ret);
 	if (rc != E_NOTFOUND)
-		return err_set(&c->note, rc, "the row of the bucket's name cannot be read");
+		return refuse_name(c, rc);
 	return create(sh, c, &row, ret);
 }
 
@@ -306,18 +349,38 @@ int shard_bucket_open(struct shard *sh, struct shard_call *c, const struct msg_b
 	if (rc == E_NOTFOUND)
 		return err_set(&c->note, E_NOTFOUND, "no such bucket");
 	if (rc < 0)
-		return err_set(&c->note, rc, "the row of the bucket's name cannot be read");
+		return refuse_name(c, rc);
 	answer_one(sh, c, b, ret);
 	return 0;
 }
 
+void bucket_state(struct shard *sh, struct bucket *b, enum bucket_state state)
+{
+	struct row_bucket row;
+
+	b->state = (uint8_t)state;
+	row = row_of(b);
+	write_row(sh, &row);
+}
+
+void bucket_drop(struct shard *sh, struct bucket *b)
+{
+	struct row_bucket_name name = { .job = b->job, .name = bytes_of(b->name, b->name_len) };
+	uint8_t key[ROW_bucket_name_KEY_MAX];
+	struct row_range r;
+
+	check(b->state == BUCKET_LIVE);
+	bucket_state(sh, b, BUCKET_DROPPING);
+	db_delete(sh->db, row_bucket_name_key(&name, key));
+	row_range_one(&r, ROW_name_TABLE, b->id);
+	db_delete_range(sh->db, r.from, r.to);
+	list_push(&sh->dropping, &b->drop_link);
+	sh->n_dropping++;
+}
+
 int shard_bucket_drop(struct shard *sh, struct shard_call *c, const struct msg_bucket_drop *m)
 {
-	uint8_t key[ROW_bucket_name_KEY_MAX];
-	struct row_bucket_name name;
 	const struct answer *a;
-	struct row_bucket row;
-	struct row_range r;
 	struct bucket *b;
 	int rc;
 
@@ -326,15 +389,7 @@ int shard_bucket_drop(struct shard *sh, struct shard_call *c, const struct msg_b
 		return rc < 0 ? rc : 0;
 	if ((rc = bucket_use(sh, c, m->bucket, &b)) < 0)
 		return rc;
-	b->state = BUCKET_DROPPING;
-	row = row_of(b);
-	write_row(sh, &row);
-	name = (struct row_bucket_name){ .job = b->job, .name = row.name };
-	db_delete(sh->db, row_bucket_name_key(&name, key));
-	row_range_one(&r, ROW_name_TABLE, b->id);
-	db_delete_range(sh->db, r.from, r.to);
-	list_push(&sh->dropping, &b->drop_link);
-	sh->n_dropping++;
+	bucket_drop(sh, b);
 	if (bucket_durable(b))
 		shard_want_sync(sh, c);
 	answer_keep(sh, c, OP_bucket_drop, 0, 0);
@@ -403,6 +458,12 @@ static int load_usage(struct shard *sh, struct bucket *b)
 		return E_CORRUPT;
 	b->files = row.files;
 	b->used_bytes = row.used_bytes;
+	b->kept_files = row.kept_files;
+	b->kept_bytes = row.kept_bytes;
+	if (b->use != NULL) {
+		b->use->pub.files += row.files;
+		b->use->pub.used_bytes += row.used_bytes;
+	}
 	sh->files += row.files;
 	sh->used_bytes += row.used_bytes;
 	return 0;
@@ -424,7 +485,7 @@ int bucket_load(struct shard *sh, struct err_note *note)
 		if ((rc = row_bucket_key_get(key, &row)) < 0 ||
 			(rc = row_bucket_get(value, &row)) < 0)
 			break;
-		if (row.bucket == 0 || (row.state != BUCKET_LIVE && row.state != BUCKET_DROPPING))
+		if (row.bucket == 0 || row.state < BUCKET_LIVE || row.state > BUCKET_KEEPING)
 			rc = E_CORRUPT;
 		else
 			rc = (b = add(sh, &row)) == NULL ? E_NOMEM : load_usage(sh, b);
@@ -439,6 +500,7 @@ void bucket_fini(struct shard *sh)
 	map_each (it, &sh->buckets)
 		free(it->value);
 	map_fini(&sh->buckets);
+	job_use_fini(sh);
 }
 
 /* The next inodes of a dropped bucket; a row that cannot be read is given up with its range. */
@@ -475,6 +537,8 @@ static void reclaim_some(struct shard *sh, struct bucket *b, unsigned n, uint64_
 		const struct reclaim *one = &sh->reclaim[i];
 
 		inode_free_rest(sh, one);
+		if (one->place == PLACE_SLAB && one->life == sh->life && b->use != NULL)
+			b->use->pub.slab_bytes -= one->size;
 		if (one->kind == ENTRY_DIR) {
 			struct row_range r;
 

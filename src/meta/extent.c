@@ -251,7 +251,19 @@ static int fits(struct commit *k)
 	if (b->quota_bytes != 0 && b->used_bytes - freed + size > b->quota_bytes)
 		return err_set(&k->c->note, E_FULL, "the bucket's quota is %llu bytes",
 			(unsigned long long)b->quota_bytes);
-	return 0;
+	return job_fits(b, freed, size, &k->c->note);
+}
+
+static void count_written(struct commit *k, const struct sub_extent_ref *e)
+{
+	struct room_egroup_info info;
+	struct shard_io *io;
+
+	if (k->at.b->use == NULL || !room_egroup(k->sh->large->room, e->egroup, &info))
+		return;
+	io = &k->at.b->use->pub.io[info.tier];
+	io->writes++;
+	io->written_bytes += e->len;
 }
 
 static void write_extents(struct commit *k, uint64_t inode)
@@ -273,6 +285,7 @@ static void write_extents(struct commit *k, uint64_t inode)
 					    .inode = inode,
 					    .offset = offset,
 					    .extent = e.extent });
+		count_written(k, &e);
 		offset += e.len;
 		if (grant != 0 && g != grant)
 			grant_write(k->sh, grant);
@@ -296,6 +309,7 @@ static void write_file(struct commit *k, struct row_inode *row)
 	if (row->expires_ms != 0)
 		expiry_write(sh, &k->at, row->inode, row->expires_ms);
 	bucket_count(sh, k->at.b, 1, (int64_t)row->size);
+	bucket_count_inode(sh, k->at.b, row, 1);
 	if ((row->flags & (PUT_DURABLE | PUT_PERSIST)) != 0)
 		shard_want_sync(sh, k->c);
 	wait_wake(sh, &k->at);

@@ -41,12 +41,14 @@ static int put_fits(
 	if (b->quota_bytes != 0 && b->used_bytes - freed + len > b->quota_bytes)
 		return err_set(&c->note, E_FULL, "the bucket's quota is %llu bytes",
 			(unsigned long long)b->quota_bytes);
-	return 0;
+	return job_fits(b, freed, len, &c->note);
 }
 
 static void put_write(struct shard *sh, struct shard_call *c, const struct spot *at,
 	const struct row_inode *row, struct bytes data)
 {
+	struct shard_io *io;
+
 	if (at->found || at->expired)
 		inode_free(sh, at->b, &at->inode);
 	inode_write(sh, row);
@@ -55,6 +57,11 @@ static void put_write(struct shard *sh, struct shard_call *c, const struct spot 
 	if (row->expires_ms != 0)
 		expiry_write(sh, at, row->inode, row->expires_ms);
 	bucket_count(sh, at->b, 1, (int64_t)row->size);
+	bucket_count_inode(sh, at->b, row, 1);
+	if ((io = bucket_io(at->b, row->place)) != NULL) {
+		io->writes++;
+		io->written_bytes += row->size;
+	}
 	if (inode_durable(row))
 		shard_want_sync(sh, c);
 	answer_keep(sh, c, OP_put, row->inode, inode_version(row));
@@ -131,6 +138,35 @@ static int file_read(struct shard *sh, struct shard_call *c, const struct row_in
 	return extents_answer(sh, c, row, m->from, ret);
 }
 
+/* Whoever asks where bytes are is taken to read them. */
+static void count_places(const struct bucket *b, struct wire_list l)
+{
+	struct sub_extent_place p;
+
+	while (sub_extent_place_next(&l, &p)) {
+		b->use->pub.io[p.tier].reads++;
+		b->use->pub.io[p.tier].read_bytes += p.len;
+	}
+}
+
+static int get_read(struct shard *sh, struct shard_call *c, const struct bucket *b,
+	const struct row_inode *row, const struct msg_get *m, struct msg_get_ok *ret,
+	struct bytes *ret_data)
+{
+	struct shard_io *io = bucket_io(b, row->place);
+	int rc = file_read(sh, c, row, m, ret, ret_data);
+
+	if (rc < 0 || io == NULL)
+		return rc;
+	if (row->place == PLACE_EXTENTS) {
+		count_places(b, ret->places);
+	} else {
+		io->reads++;
+		io->read_bytes += row->size;
+	}
+	return 0;
+}
+
 static int get_by_inode(struct shard *sh, struct shard_call *c, const struct msg_get *m,
 	struct msg_get_ok *ret, struct bytes *ret_data)
 {
@@ -151,7 +187,7 @@ static int get_by_inode(struct shard *sh, struct shard_call *c, const struct msg
 	if (rc > 0)
 		return err_set(&c->note, E_CONFLICT, "get it by its name first");
 	get_fill(&row, ret);
-	return file_read(sh, c, &row, m, ret, ret_data);
+	return get_read(sh, c, b, &row, m, ret, ret_data);
 }
 
 int shard_get(struct shard *sh, struct shard_call *c, const struct msg_get *m,
@@ -177,7 +213,7 @@ int shard_get(struct shard *sh, struct shard_call *c, const struct msg_get *m,
 	get_fill(&at.inode, ret);
 	ret->consuming = rc > 0 || (sh->marks.n > 0 && mark_of(sh, ret->inode) != NULL);
 	if (rc == 0)
-		return file_read(sh, c, &at.inode, m, ret, ret_data);
+		return get_read(sh, c, at.b, &at.inode, m, ret, ret_data);
 	/* The mark is a write, which ends the borrowing: read once to know that it can be read,
 	 * mark, find it again. */
 	if ((rc = file_read(sh, c, &at.inode, m, ret, &data)) < 0 ||
@@ -185,7 +221,7 @@ int shard_get(struct shard *sh, struct shard_call *c, const struct msg_get *m,
 		return rc;
 	rc = inode_find(sh, at.b->id, ret->inode, &at.inode);
 	check(rc == 0);
-	return file_read(sh, c, &at.inode, m, ret, ret_data);
+	return get_read(sh, c, at.b, &at.inode, m, ret, ret_data);
 }
 
 static int done_unmarked(struct shard *sh, struct shard_call *c, uint64_t bucket, uint64_t inode)
@@ -296,6 +332,9 @@ static void persist_write(
 {
 	const struct row_inode *old = &at->inode;
 
+	bucket_count(sh, at->b, 0, 0);
+	bucket_count_inode(sh, at->b, old, -1);
+	bucket_count_inode(sh, at->b, row, 1);
 	inode_write(sh, row);
 	if (old->place == PLACE_SLAB) {
 		small_write(sh, row, data);

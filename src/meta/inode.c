@@ -75,12 +75,14 @@ void inode_free(struct shard *sh, struct bucket *b, const struct row_inode *row)
 {
 	struct reclaim r = { row->inode, row->size, row->slot, row->life, row->expires_ms,
 		row->kind, row->place, row->bucket };
+	struct row_inode gone = *row; /* its bytes are borrowed, and not looked at */
 	uint8_t room[ROW_inode_KEY_MAX];
 
 	check(row->bucket == b->id);
 	db_delete(sh->db, row_inode_key(row, room));
 	inode_free_rest(sh, &r);
 	bucket_count(sh, b, -1, -(int64_t)r.size);
+	bucket_count_inode(sh, b, &gone, -1);
 }
 
 bool inode_expired(const struct shard *sh, const struct row_inode *row)

@@ -16,7 +16,15 @@
 #include "meta/rows.h"
 #include "meta/shard.h"
 
-enum bucket_state { BUCKET_LIVE = 1, BUCKET_DROPPING = 2 };
+/* KEEPING: its job ends, files in it persist, the others are on their way out. */
+enum bucket_state { BUCKET_LIVE = 1, BUCKET_DROPPING = 2, BUCKET_KEEPING = 3 };
+
+/* Of a job that the controller told of, or that has buckets. */
+struct job_use {
+	struct shard_use pub;
+	uint64_t quota_bytes; /* 0: none */
+	bool active;          /* buckets may be made for it */
+};
 
 struct bucket {
 	uint64_t id, job, ttl_ms, quota_bytes, files, used_bytes;
@@ -24,6 +32,8 @@ struct bucket {
 	bool dirty; /* in sh->dirty */
 	struct list dirty_link, drop_link;
 	uint64_t reclaimed; /* dropping: inodes up to this one are gone */
+	uint64_t kept_files, kept_bytes; /* those with PUT_PERSIST, of files and used_bytes */
+	struct job_use *use;             /* NULL: no job's */
 	char name[LIMIT_COMPONENT_BYTES_MAX];
 };
 
@@ -74,7 +84,14 @@ struct shard {
 	struct map clients;  /* mixed client id -> struct session */
 	struct map sessions; /* id -> struct session, those with one */
 	struct map marks;    /* inode -> struct mark */
-	struct list dirty, dropping, idle, busy;
+	struct map jobs;     /* id -> struct job_use */
+	bool jobs_known;     /* a controller tells of them */
+	struct list dirty, dropping, keeping, idle, busy;
+	struct keep { /* the walk over the first bucket of keeping; dir 0: not begun */
+		uint64_t dir, dirs_to;
+		uint16_t len;
+		uint8_t name[LIMIT_NAME_BYTES_MAX + 1];
+	} keep;
 	struct list waiters[WAIT_HEADS];
 	struct waitq moved, tidy;
 	uint64_t files, used_bytes; /* sums over the buckets */
@@ -95,10 +112,6 @@ static inline int shard_ready(const struct shard *sh, struct shard_call *c)
 	c->sync = false;
 	return sh->failed == 0 ? 0 : err_set(&c->note, sh->failed, "the shard's log has failed");
 }
-/* Also for what changes something. */
-int shard_writable(const struct shard *sh, struct shard_call *c);
-/* Behind the first write of an operation, before answer_keep(). */
-void shard_want_sync(struct shard *sh, struct shard_call *c);
 static inline uint64_t time_after(uint64_t ms, uint64_t more_ms) /* the end of time at the most */
 {
 	return more_ms > UINT64_MAX - ms ? UINT64_MAX : ms + more_ms;
@@ -112,10 +125,29 @@ void bucket_fini(struct shard *sh);
 void bucket_count(struct shard *sh, struct bucket *b, int64_t files, int64_t bytes);
 void bucket_write_usage(struct shard *sh); /* dirty ones */
 bool bucket_reclaim(struct shard *sh);     /* one step; false when no dropped bucket is left */
+void bucket_drop(struct shard *sh, struct bucket *b);
+void bucket_state(struct shard *sh, struct bucket *b, enum bucket_state state); /* and its row */
+/* A file that came, or that goes: what persists, and what is in the slab. */
+void bucket_count_inode(
+	struct shard *sh, struct bucket *b, const struct row_inode *row, int64_t sign);
+static inline struct shard_io *bucket_io(const struct bucket *b, uint8_t place)
+{
+	uint8_t tier = place == PLACE_SLAB ? TIER_DRAM : TIER_FLASH;
+
+	return b->use == NULL ? NULL : &b->use->pub.io[tier];
+}
 static inline bool bucket_durable(const struct bucket *b)
 {
 	return b->protection == PROTECT_COPIES;
 }
+
+/* ---- owner.c ---- */
+struct job_use *job_use(struct shard *sh, uint64_t job); /* made when it is new; NULL: no memory */
+int job_active(const struct shard *sh, uint64_t job, struct err_note *note);
+void job_use_fini(struct shard *sh);
+/* May the bucket's job have len bytes instead of freed?  E_FULL. */
+int job_fits(const struct bucket *b, uint64_t freed, uint64_t len, struct err_note *note);
+bool bucket_keep(struct shard *sh); /* one step; false when no bucket is being kept */
 
 /* ---- name.c ---- */
 struct bytes name_keep(struct shard *sh, struct bytes name); /* in sh->name_room */

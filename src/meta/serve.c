@@ -11,6 +11,7 @@
 #include "rpc/rpc.h"
 #include <stdlib.h>
 
+enum { SERVE_OPS_MAX = 64 };
 struct serve {
 	struct sys *sys;
 	struct shard *sh;
@@ -18,6 +19,9 @@ struct serve {
 	struct rpc_service service;
 	struct serve_opts opts;
 	struct group laters;
+	struct serve_guest guest; /* all zero: nobody */
+	struct rpc_op ops[SERVE_OPS_MAX];
+	uint64_t written, synced; /* as the shard said last */
 };
 struct conn {
 	struct principal who;
@@ -303,12 +307,13 @@ static const struct rpc_op serve_ops[] = {
 static int who_is(const struct serve *v, struct rpc_conn *rc, const struct msg_hello *h,
 	struct principal *ret_who, struct err_note *note)
 {
+	const struct auth *auth = v->guest.auth != NULL ? v->guest.auth : v->opts.auth;
 	struct sys_stream *stream = rpc_conn_stream(rc);
 
-	if (h->token.len > 0 && v->opts.auth == NULL)
+	if (h->token.len > 0 && auth == NULL)
 		return err_set(note, E_DENIED, "the token is nobody's");
 	if (h->token.len > 0)
-		return v->opts.auth->resolve(v->opts.auth->arg, h->token, ret_who, note);
+		return auth->resolve(auth->arg, h->token, ret_who, note);
 	if (stream == NULL || !sys_stream_local(stream))
 		return err_set(note, E_DENIED, "a token is needed");
 	if (sys_stream_uid(stream) != sys_uid(v->sys))
@@ -332,7 +337,10 @@ static int hello(void *arg, struct rpc_conn *rc, const struct msg_hello *h,
 		if (code < 0)
 			err_set(note, code, "the client's session cannot be opened");
 	}
+	if (code == 0 && v->guest.opened != NULL)
+		code = v->guest.opened(v->guest.arg, rc, &conn->who, conn->session, note);
 	if (code < 0) {
+		session_close(v->sh, conn->session);
 		free(conn);
 		return code;
 	}
@@ -347,7 +355,10 @@ static int hello(void *arg, struct rpc_conn *rc, const struct msg_hello *h,
 static void lost(void *arg, struct rpc_conn *rc)
 {
 	struct conn *conn = rpc_conn_get(rc);
+	struct serve *v = arg;
 
+	if (v->guest.lost != NULL)
+		v->guest.lost(v->guest.arg, rc);
 	list_each (it, &conn->laters) {
 		struct later *l = container_of(it, struct later, link);
 
@@ -363,6 +374,8 @@ static void closed(void *arg, struct rpc_conn *rc)
 	struct serve *v = arg;
 
 	check(list_empty(&conn->laters));
+	if (v->guest.closed != NULL)
+		v->guest.closed(v->guest.arg, rc);
 	session_close(v->sh, conn->session);
 	free(conn);
 }
@@ -373,6 +386,8 @@ static void moved(void *arg, uint64_t written, uint64_t synced)
 {
 	struct serve *v = arg;
 
+	v->written = written;
+	v->synced = synced;
 	if (v->server != NULL)
 		rpc_release(v->server, written, synced);
 }
@@ -401,7 +416,8 @@ int serve_open(
 		return err_set(note, E_NOMEM, "no memory for a server");
 	v->sys = s;
 	v->opts = *o;
-	v->service = (struct rpc_service){ .ops = serve_ops,
+	memcpy(v->ops, serve_ops, sizeof serve_ops);
+	v->service = (struct rpc_service){ .ops = v->ops,
 		.n_ops = sizeof serve_ops / sizeof serve_ops[0],
 		.arg = v,
 		.hello = hello,
@@ -409,12 +425,7 @@ int serve_open(
 		.closed = closed };
 	group_init(&v->laters, sys_loop(s));
 	v->laters.keep_going = true;
-	if ((rc = rpc_server_new(s, &v->service, &v->server)) < 0) {
-		free(v);
-		return err_set(note, rc, "no room for a server");
-	}
 	if ((rc = shard_open(s, &so, &v->sh, note)) < 0) {
-		rpc_server_free(v->server);
 		free(v);
 		return rc;
 	}
@@ -422,8 +433,39 @@ int serve_open(
 	return 0;
 }
 
+/* Every handler gets the service's argument: this one hands a request on with its guest's. */
+PARKS static void on_guest(void *arg, struct rpc_request *r)
+{
+	const struct serve *v = arg;
+	size_t i = 0;
+
+	while (v->guest.ops[i].op != r->op) {
+		i++;
+		check(i < v->guest.n_ops);
+	}
+	v->guest.ops[i].handle(v->guest.arg, r);
+}
+
+void serve_guest(struct serve *v, const struct serve_guest *g)
+{
+	check(v->server == NULL);
+	check(v->service.n_ops + g->n_ops <= SERVE_OPS_MAX);
+	v->guest = *g;
+	for (size_t i = 0; i < g->n_ops; i++)
+		v->ops[v->service.n_ops++] =
+			(struct rpc_op){ g->ops[i].op, g->ops[i].how, on_guest };
+}
+
 int serve_listen(struct serve *v, const char *addr, const char **ret_bound, struct err_note *note)
 {
+	int rc = 0;
+
+	if (v->server == NULL) {
+		rc = rpc_server_new(v->sys, &v->service, &v->server);
+		if (rc < 0)
+			return err_set(note, rc, "no room for a server");
+		rpc_release(v->server, v->written, v->synced);
+	}
 	return rpc_server_listen(v->server, addr, ret_bound, note);
 }
 
@@ -436,6 +478,8 @@ int serve_close(struct serve *v, struct err_note *note)
 	rpc_server_free(v->server);
 	(void)group_wait(&v->laters);
 	v->server = NULL;
+	if (v->guest.stop != NULL)
+		v->guest.stop(v->guest.arg);
 	rc = shard_close(v->sh, note);
 	free(v);
 	return rc;

@@ -142,6 +142,8 @@ static int tidy(void *arg)
 				more = true;
 			if (bucket_reclaim(sh))
 				more = true;
+			if (bucket_keep(sh))
+				more = true;
 			session_tidy(sh);
 		}
 		/* Never fiber_yield(): a fiber that stays ready keeps the turn, and with it the
@@ -158,6 +160,7 @@ static void init(struct shard *sh, struct sys *s, const struct shard_opts *o)
 	sh->opts = *o;
 	list_init(&sh->dirty);
 	list_init(&sh->dropping);
+	list_init(&sh->keeping);
 	list_init(&sh->idle);
 	list_init(&sh->busy);
 	wait_init(sh);

@@ -118,6 +118,35 @@ int shard_mkdir(
 int shard_persist(struct shard *sh, struct shard_call *c, const struct msg_persist *m);
 enum { LIST_STEPS_MAX = 16384 };
 
+/* ---- for the controller, which keeps rows of its own here ---- */
+struct db *shard_db(struct shard *sh);
+/* Before and behind a change of its own, as the requests here do it. */
+int shard_writable(const struct shard *sh, struct shard_call *c);
+void shard_want_sync(struct shard *sh, struct shard_call *c); /* before shard_keep() */
+/* 0: the request is new; 1: it was answered, with first; or an error. */
+int shard_recall(struct shard *sh, struct shard_call *c, uint16_t op, uint64_t *ret_first);
+void shard_keep(struct shard *sh, const struct shard_call *c, uint16_t op, uint64_t first);
+
+/* What a job has in this shard, and what it moved since the shard was opened. */
+struct shard_io { uint64_t written_bytes, read_bytes, writes, reads; };
+struct shard_use {
+	uint64_t buckets, files, used_bytes;
+	uint64_t slab_bytes; /* of used_bytes */
+	struct shard_io io[TIER_COUNT];
+};
+const struct shard_use *shard_use(const struct shard *sh, uint64_t job); /* NULL: unknown */
+/* From now on buckets are made only for jobs that were begun.  Without a controller: for any. */
+void shard_jobs_known(struct shard *sh);
+int shard_job_begin(struct shard *sh, uint64_t job, uint64_t quota_bytes); /* E_NOMEM */
+/* Drops the buckets of a job but for what persists, in one record: a bucket of LIFETIME_PERSIST
+ * stays, any other in which files persist becomes one when the others are gone.  No bucket is made
+ * for the job any more. */
+struct shard_freed { uint64_t files, bytes, kept_files, kept_bytes; };
+int shard_job_drop(struct shard *sh, struct shard_call *c, uint64_t job, struct shard_freed *ret);
+/* Buckets of the job whose room is still coming back. */
+uint32_t shard_job_dropping(const struct shard *sh, uint64_t job);
+void shard_job_forget(struct shard *sh, uint64_t job); /* it has ended, nobody asks any more */
+
 /* ---- for the operator ---- */
 struct shard_status {
 	uint64_t buckets, files, used_bytes; /* named; bytes as their owners count them */
