@@ -97,34 +97,39 @@ static void undo_open(struct db *db)
 }
 
 /* The tree is in doubt: puts it aside and the older copy in its place. */
-static PARKS int use_older(struct db *db)
+static PARKS int use_older(struct db *db, struct err_note *note)
 {
-	int rc = tree_remove(db->sys, db->dir, "tree.bad", NULL);
+	int rc = tree_remove(db->sys, db->dir, "tree.bad", note);
 
 	if (rc < 0)
 		return rc;
-	rc = tree_rename(db->sys, db->dir, "tree", "tree.bad", NULL);
+	rc = tree_rename(db->sys, db->dir, "tree", "tree.bad", note);
 	if (rc < 0 && rc != E_NOTFOUND)
 		return rc;
-	rc = tree_remove(db->sys, db->dir, "tree", NULL); /* its lock file */
+	rc = tree_remove(db->sys, db->dir, "tree", note); /* its lock file */
 	if (rc < 0)
 		return rc;
-	rc = tree_rename(db->sys, db->dir, "tree.old", "tree", NULL);
+	rc = tree_rename(db->sys, db->dir, "tree.old", "tree", note);
 	return rc == E_NOTFOUND ? 0 : rc;
 }
 
 static PARKS int open_any(struct db *db, struct err_note *note)
 {
-	struct err_note again;
-	int rc = open_once(db, note);
+	struct err_note again = { "" };
+	int rc = open_once(db, note), older_rc;
 
 	if (rc != E_CORRUPT)
 		return rc;
 	undo_open(db);
-	if (use_older(db) < 0)
-		return rc;
-	if (open_once(db, &again) < 0) /* the first finding says more */
-		return rc;
+	older_rc = use_older(db, &again);
+	if (older_rc == 0)
+		older_rc = open_once(db, &again);
+	if (older_rc < 0) {
+		if (older_rc == E_CORRUPT) /* the first finding says more */
+			return rc;
+		*note = again;
+		return older_rc;
+	}
 	sys_reached(db->sys, "db: rows rebuilt from the older copy and the log");
 	return 0;
 }
@@ -157,6 +162,20 @@ static PARKS int first_ids(struct db *db, struct err_note *note)
 	return rc < 0 ? err_set(note, rc, "%s: the log cannot be written", db->dir) : 0;
 }
 
+/* A directory is durable when the one that names it is synced. */
+static PARKS int sync_parent(struct db *db, struct err_note *note)
+{
+	char parent[DB_DIR_MAX];
+	size_t len = strlen(db->dir);
+
+	while (len > 0 && db->dir[len - 1] == '/')
+		len--;
+	while (len > 0 && db->dir[len - 1] != '/')
+		len--;
+	snprintf(parent, sizeof parent, "%.*s.", (int)len, db->dir);
+	return sys_sync_dir(db->sys, parent, note);
+}
+
 static PARKS int make_dirs(struct db *db, const char *dir, struct err_note *note)
 {
 	int rc;
@@ -164,7 +183,7 @@ static PARKS int make_dirs(struct db *db, const char *dir, struct err_note *note
 	if ((size_t)snprintf(db->dir, sizeof db->dir, "%s", dir) >= sizeof db->dir)
 		return err_set(note, E_INVALID, "%.100s...: the path is too long", dir);
 	snprintf(db->log_dir, sizeof db->log_dir, "%s/log", db->dir);
-	if ((rc = sys_mkdir(db->sys, db->dir, note)) < 0 ||
+	if ((rc = sys_mkdir(db->sys, db->dir, note)) < 0 || (rc = sync_parent(db, note)) < 0 ||
 		(rc = sys_mkdir(db->sys, db->log_dir, note)) < 0)
 		return rc;
 	return sys_sync_dir(db->sys, db->dir, note);

@@ -121,18 +121,60 @@ static int rot(struct opening *g, const struct image *im, size_t at, uint64_t ls
 		(unsigned long long)lsn, at, why);
 }
 
-/* What is wrong at `at`, where the record behind l->place should be: 0 when it is the torn tail. */
-static int classify(struct opening *g, const struct image *im, size_t at, bool last)
+/* The highest durable lsn that the segments from i on speak of. */
+static PARKS int durable_later(struct opening *g, uint32_t i, uint64_t *ret_lsn)
 {
-	uint64_t lsn = g->l->place.lsn + 1;
+	uint64_t most = 0, lsn;
+	struct image im;
+	int rc;
 
-	if (!last)
-		return rot(g, im, at, lsn, "a later segment continues from it");
+	for (; i < g->l->n_segments; i++) {
+		if ((rc = load(g, &g->l->segments[i], &im)) < 0)
+			return rc;
+		lsn = durable_behind(g->l, &im, 0);
+		most = lsn > most ? lsn : most;
+		free(im.p);
+	}
+	*ret_lsn = most;
+	return 0;
+}
+
+/* What is wrong at `at` in segment i, where the record `lsn` should be: 0 when it is the torn tail.
+ * A later segment proves nothing by itself: the device may have kept it and lost what came before.
+ */
+static PARKS int classify(
+	struct opening *g, const struct image *im, size_t at, uint32_t i, uint64_t lsn)
+{
+	uint64_t later;
+	int rc;
+
 	if (lsn <= g->mark.lsn)
 		return rot(g, im, at, lsn, "it was synced");
 	if (lsn <= durable_behind(g->l, im, at))
 		return rot(g, im, at, lsn, "a later record tells that it was synced");
-	return 0;
+	if ((rc = durable_later(g, i + 1, &later)) < 0)
+		return rc;
+	return lsn <= later ? rot(g, im, at, lsn, "a later segment tells that it was synced") : 0;
+}
+
+/* Forgets the segments from n on, which lie behind a torn tail; durably, before their numbers are
+ * given again. */
+static PARKS int drop_from(struct opening *g, uint32_t n)
+{
+	struct log *l = g->l;
+	char path[LOG_PATH_MAX * 2];
+	int rc;
+
+	if (n == l->n_segments)
+		return 0;
+	while (l->n_segments > n) {
+		segment_path(l, l->segments[l->n_segments - 1].first_lsn, path);
+		if ((rc = sys_unlink(l->sys, path, g->note)) < 0 && rc != E_NOTFOUND)
+			return rc;
+		l->n_segments--;
+	}
+	sys_reached(l->sys, "log: segments behind a torn tail dropped");
+	return sys_sync_dir(l->sys, l->dir, g->note);
 }
 
 static int replay(struct opening *g, const struct image *im, const struct record *r, size_t at)
@@ -151,8 +193,9 @@ static int replay(struct opening *g, const struct image *im, const struct record
 	return 0;
 }
 
-/* Reads a segment up to lsn `until` (UINT64_MAX for the last one). */
-static int scan(struct opening *g, const struct image *im, uint64_t until, size_t *ret_end)
+/* Reads segment i up to lsn `until` (UINT64_MAX for the last one), or to the torn tail. */
+static PARKS int scan(
+	struct opening *g, const struct image *im, uint32_t i, uint64_t until, size_t *ret_end)
 {
 	struct log *l = g->l;
 	struct record r;
@@ -161,7 +204,7 @@ static int scan(struct opening *g, const struct image *im, uint64_t until, size_
 
 	while (rc == 0 && l->place.lsn < until) {
 		if (!follows(l, im, at, &l->place, &r)) {
-			rc = classify(g, im, at, until == UINT64_MAX);
+			rc = classify(g, im, at, i, l->place.lsn + 1);
 			break;
 		}
 		if ((rc = replay(g, im, &r, at)) == 0)
@@ -179,38 +222,50 @@ static bool begin_of(const struct image *im, struct record *ret_r)
 	return ret_r->lsn == im->s->first_lsn && ret_r->lsn > 0;
 }
 
-/* Reads the BEGIN of each segment; drops a last one that never came to be. */
+/* Reads the BEGIN of segment i; false when it never came to be whole. */
+static PARKS int survey_one(struct opening *g, uint32_t i, bool *ret_good)
+{
+	struct log *l = g->l;
+	struct segment *s = &l->segments[i];
+	struct record r = { 0 };
+	struct image im;
+	int rc = load(g, s, &im);
+
+	if (rc < 0)
+		return rc;
+	*ret_good = begin_of(&im, &r);
+	if (i == 0) {
+		l->uuid_hi = *ret_good ? r.uuid_hi : g->mark.uuid_hi;
+		l->uuid_lo = *ret_good ? r.uuid_lo : g->mark.uuid_lo;
+	}
+	if (!*ret_good && i == 0 && g->o->after > 0)
+		rc = rot(g, &im, 0, s->first_lsn, "the rows say that it was synced");
+	else if (!*ret_good)
+		rc = classify(g, &im, 0, i, s->first_lsn);
+	else if (r.uuid_hi != l->uuid_hi || r.uuid_lo != l->uuid_lo)
+		rc = err_set(g->note, E_CORRUPT, "%s belongs to another log", im.path);
+	free(im.p);
+	s->begin_index = r.index;
+	return rc;
+}
+
+/* Reads the BEGIN of each segment; drops those that never came to be, and what is behind them. */
 static PARKS int survey(struct opening *g)
 {
 	struct log *l = g->l;
+	bool good = true;
+	int rc = 0;
 
-	for (uint32_t i = 0; i < l->n_segments; i++) {
-		struct segment *s = &l->segments[i];
-		struct record r = { 0 };
-		struct image im;
-		int rc = load(g, s, &im);
-		bool good;
-
-		if (rc < 0)
-			return rc;
-		good = begin_of(&im, &r);
-		free(im.p);
-		if (!good && i + 1 == l->n_segments && s->first_lsn > g->mark.lsn &&
-			(i > 0 || g->o->after == 0)) {
-			l->n_segments--;
-			break;
-		}
-		if (!good)
-			return rot(g, &im, 0, s->first_lsn, "the beginning of a segment");
-		if (i == 0) {
-			l->uuid_hi = r.uuid_hi;
-			l->uuid_lo = r.uuid_lo;
-		}
-		if (r.uuid_hi != l->uuid_hi || r.uuid_lo != l->uuid_lo)
-			return err_set(g->note, E_CORRUPT, "%s belongs to another log", im.path);
-		s->begin_index = r.index;
+	for (uint32_t i = 0; rc == 0 && i < l->n_segments; i++) {
+		rc = survey_one(g, i, &good);
+		if (rc == 0 && !good)
+			rc = drop_from(g, i);
 	}
-	return 0;
+	if (rc == 0 && l->n_segments == 0) { /* a new one */
+		l->uuid_hi = g->o->uuid_hi;
+		l->uuid_lo = g->o->uuid_lo;
+	}
+	return rc;
 }
 
 static PARKS int read_all(struct opening *g)
@@ -229,6 +284,7 @@ static PARKS int read_all(struct opening *g)
 			(unsigned long long)g->o->after);
 	for (uint32_t i = first; rc == 0 && i < l->n_segments; i++) {
 		bool last = i + 1 == l->n_segments;
+		uint64_t until = last ? UINT64_MAX : l->segments[i + 1].first_lsn - 1;
 		struct record begin;
 		struct image im;
 		size_t end;
@@ -241,11 +297,12 @@ static PARKS int read_all(struct opening *g)
 			l->place = (struct log_place){ begin.lsn - 1, begin.index, begin.previous,
 				begin.shard_chain };
 		if (rc == 0)
-			rc = scan(
-				g, &im, last ? UINT64_MAX : l->segments[i + 1].first_lsn - 1, &end);
+			rc = scan(g, &im, i, until, &end);
 		if (rc == 0)
 			l->segments[i].bytes = end;
 		free(im.p);
+		if (rc == 0 && l->place.lsn < until)
+			rc = drop_from(g, i + 1);
 	}
 	if (rc == 0 && l->place.index < g->o->after)
 		return err_set(g->note, E_CORRUPT,
@@ -269,20 +326,38 @@ static PARKS int check_mark(struct opening *g)
 	return 0;
 }
 
-/* What was read may be in the page cache only, after the process was killed: make it durable first.
- */
-static PARKS int sync_last(struct opening *g)
+/* What a segment holds may be in the page cache only, after the process was killed; and after a
+ * sync that failed the kernel may take pages for clean that never reached the device.  Writing the
+ * same bytes again makes them dirty, so that this sync tells the truth. */
+static PARKS int write_again(struct opening *g, const struct segment *s)
 {
-	char path[LOG_PATH_MAX * 2];
 	struct sys_file *f;
-	int rc;
+	struct image im;
+	int rc = load(g, s, &im);
 
-	segment_path(g->l, g->l->segments[g->l->n_segments - 1].first_lsn, path);
-	if ((rc = sys_open(g->l->sys, path, SYS_READ | SYS_WRITE, &f, g->note)) < 0)
+	if (rc < 0)
 		return rc;
-	rc = sys_sync(f, g->note);
-	sys_close(f);
+	check(s->bytes <= im.len);
+	if ((rc = sys_open(g->l->sys, im.path, SYS_READ | SYS_WRITE, &f, g->note)) == 0) {
+		rc = sys_pwrite(f, im.p, s->bytes, 0, g->note);
+		if (rc == 0)
+			rc = sys_sync(f, g->note);
+		sys_close(f);
+	}
+	free(im.p);
 	return rc;
+}
+
+/* Makes durable what lies behind the watermark, the names of the segments included. */
+static PARKS int settle(struct opening *g)
+{
+	struct log *l = g->l;
+	int rc = 0;
+
+	for (uint32_t i = 0; rc == 0 && i < l->n_segments; i++)
+		if (i + 1 == l->n_segments || l->segments[i + 1].first_lsn - 1 > g->mark.lsn)
+			rc = write_again(g, &l->segments[i]);
+	return rc < 0 ? rc : sys_sync_dir(l->sys, l->dir, g->note);
 }
 
 static PARKS int open_all(struct opening *g)
@@ -299,9 +374,13 @@ static PARKS int open_all(struct opening *g)
 			LOG_SEGMENTS_MAX);
 	if (l->n_segments == 0 && (g->mark.seq > 0 || g->o->after > 0))
 		return err_set(g->note, E_CORRUPT, "the log in %s has lost its segments", l->dir);
-	if (l->n_segments > 0 && ((rc = survey(g)) < 0 || (rc = read_all(g)) < 0 ||
-					 (rc = check_mark(g)) < 0 || (rc = sync_last(g)) < 0))
+	if ((rc = survey(g)) < 0)
 		return rc;
+	if (l->n_segments > 0 &&
+		((rc = read_all(g)) < 0 || (rc = check_mark(g)) < 0 || (rc = settle(g)) < 0))
+		return rc;
+	l->durable_lsn = l->place.lsn;
+	l->durable_chain = l->place.node_chain;
 	if ((rc = segment_begin(l, g->note)) < 0)
 		return rc;
 	return log_sync(l, &index, g->note);
