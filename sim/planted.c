@@ -17,7 +17,7 @@ void scenario_planted(struct scenario *sc)
 	sim_node_start(n, idle, NULL);
 	scenario_run(sc, SYS_SEC / 2);
 	check(sc->seed < DEADLY);
-	scenario_log(sc, "half way");
+	scenario_say(sc, "half way");
 	if (sc->seed % EVERY == 0)
 		violation(sc, "no seed is a multiple of 3", "seed %llu",
 			(unsigned long long)sc->seed);

@@ -73,7 +73,7 @@ void violation(struct scenario *sc, const char *rule, const char *fmt, ...)
 		run_report(rule, seen);
 }
 
-void scenario_log(struct scenario *sc, const char *fmt, ...)
+void scenario_say(struct scenario *sc, const char *fmt, ...)
 {
 	char text[LINE_BYTES];
 	va_list ap;

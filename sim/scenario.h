@@ -30,7 +30,7 @@ struct sim_faults scenario_swarm(struct scenario *sc);
 void scenario_run(struct scenario *sc, uint64_t ns); /* lets that much time pass */
 /* Up to so many single steps more (drawn), so that what follows happens in the middle of things. */
 void scenario_steps(struct scenario *sc, uint32_t max);
-void scenario_log(struct scenario *sc, const char *fmt, ...) /* a line in the trace */
+void scenario_say(struct scenario *sc, const char *fmt, ...) /* a line in the trace */
 	__attribute__((format(printf, 2, 3)));
 
 #define SCENARIO(name, weight, text) scenario_fn scenario_##name;

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { DEAD_CALLS_MAX = 1000000, UNWIND_ROUNDS_MAX = 10000 };
+enum { DEAD_CALLS_MAX = 1000000, UNWIND_ROUNDS_MAX = 10000, ROT_TRIES = 100 };
 
 /* ---- parked calls ---- */
 static void call_unhook(void *hook)
@@ -308,6 +308,41 @@ bool sim_disk_rot(struct sim_node *n, const char *path, uint64_t at_byte, unsign
 	sim_fault(n->w, n, "disk: %s: bit %u of byte %llu flipped", path, bit,
 		(unsigned long long)at_byte);
 	return true;
+}
+
+/* The `skip`-th file at or below an inode, in the order of names; counts them down. */
+static struct inode *file_at(struct inode *at, uint64_t *skip)
+{
+	struct inode *found = NULL;
+
+	if (!at->is_dir)
+		return at->image.size > 0 && (*skip)-- == 0 ? at : NULL;
+	for (uint32_t i = 0; found == NULL && i < at->now.n; i++)
+		found = file_at(at->now.e[i].to, skip);
+	return found;
+}
+
+bool sim_disk_rot_any(struct sim_node *n, const char *path)
+{
+	struct prng *p = stream(n->w, STREAM_DISK);
+	uint64_t left = UINT64_MAX, skip, at;
+	struct inode *top, *file;
+
+	if (disk_find(&n->disk, path, &top) < 0 || file_at(top, &left) != NULL ||
+		left == UINT64_MAX)
+		return false;
+	skip = prng_below(p, UINT64_MAX - left);
+	file = file_at(top, &skip);
+	check(file != NULL);
+	for (int tries = 0; tries < ROT_TRIES; tries++) {
+		at = prng_below(p, file->image.size * 8);
+		if (image_flip(&file->image, at / 8, at % 8)) {
+			sim_fault(n->w, n, "disk: rot below %s: byte %llu of %llu", path,
+				(unsigned long long)at / 8, (unsigned long long)file->image.size);
+			return true;
+		}
+	}
+	return false; /* as good as nothing is stored in it */
 }
 
 void sim_clock_jump(struct sim_node *n, int64_t wall_ms)

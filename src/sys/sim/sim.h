@@ -63,6 +63,8 @@ void sim_disk_full(struct sim_node *n, bool full);
 /* Flips one bit of a file on the disk of a node; false when there is no such file or it is empty.
  */
 bool sim_disk_rot(struct sim_node *n, const char *path, uint64_t at_byte, unsigned bit);
+/* Flips a drawn bit that is stored in the file, or in a drawn file below the directory. */
+bool sim_disk_rot_any(struct sim_node *n, const char *path);
 void sim_clock_jump(struct sim_node *n, int64_t wall_ms);
 void sim_net_cut(struct sim_node *from, struct sim_node *to, bool cut); /* one way */
 
