@@ -122,7 +122,7 @@ PARKS static int open_in(struct client *c, uint64_t job, const char *name, uint6
 	struct msg_bucket_open m = { .job = job, .name = bytes_of(name, strlen(name)) };
 	struct ask a = { .op = OP_bucket_open, .reply_op = OP_bucket_ok, .msg = &m };
 	struct msg_bucket_ok ok;
-	int rc = session_ask(&c->session, &a, &ok, until_ns, note);
+	int rc = dialog_ask(&c->dialog, &a, &ok, until_ns, note);
 
 	if (rc == 0)
 		rc = answer_take(&ok, ret_info, note);
@@ -152,7 +152,7 @@ PARKS static int create_send(struct client *c, const struct msg_bucket_create *m
 	struct ask a = { .op = OP_bucket_create, .reply_op = OP_bucket_ok, .msg = m,
 		.changes = true };
 	struct msg_bucket_ok ok;
-	int rc = session_ask(&c->session, &a, &ok, until_ns, note);
+	int rc = dialog_ask(&c->dialog, &a, &ok, until_ns, note);
 
 	if (rc == 0)
 		rc = answer_take(&ok, ret_info, note);
@@ -288,7 +288,7 @@ PARKS int client_bucket_drop(struct client *c, const char *bucket, uint64_t unti
 	if (rc < 0)
 		return rc;
 	m = (struct msg_bucket_drop){ .bucket = info.id };
-	rc = session_ask(&c->session, &a, &ok, until_ns, note);
+	rc = dialog_ask(&c->dialog, &a, &ok, until_ns, note);
 	ask_fini(&a);
 	bucket_forget(c, bucket);
 	return rc;
@@ -303,7 +303,7 @@ PARKS int client_bucket_list(struct client *c, uint64_t *cursor, uint64_t until_
 	struct msg_bucket_list_ok ok;
 	struct sub_bucket_info b;
 	size_t n = 0;
-	int rc = session_ask(&c->session, &a, &ok, until_ns, note);
+	int rc = dialog_ask(&c->dialog, &a, &ok, until_ns, note);
 
 	if (rc == 0) {
 		while (n < cap && sub_bucket_info_next(&ok.buckets, &b))

@@ -21,7 +21,7 @@ PARKS void host_id(struct sys *s, char ret_id[HOST_BYTES_MAX])
 PARKS int client_new(struct sys *s, const struct client_opts *o, uint64_t until_ns,
 	struct client **ret_c, struct err_note *note)
 {
-	struct session_opts so = { .addr = o->addr, .name = o->name, .token = o->token,
+	struct dialog_opts so = { .addr = o->addr, .name = o->name, .token = o->token,
 		.wait = o->wait };
 	struct client *c = calloc(1, sizeof *c);
 	int rc;
@@ -34,15 +34,15 @@ PARKS int client_new(struct sys *s, const struct client_opts *o, uint64_t until_
 	group_init(&c->work, sys_loop(s));
 	c->work.keep_going = true;
 	list_init(&c->buckets);
-	rc = session_init(&c->session, s, &c->group, &so, note);
+	rc = dialog_init(&c->dialog, s, &c->group, &so, note);
 	if (rc < 0) {
 		free(c);
 		return rc;
 	}
 	host_id(s, c->host);
-	peers_init(&c->peers, s, &c->group, c->host, &c->session.hello);
-	grants_init(&c->grants, &c->session, &c->peers, &c->work, c->host);
-	rc = session_connect(&c->session, until_ns, note);
+	peers_init(&c->peers, s, &c->group, c->host, &c->dialog.hello);
+	grants_init(&c->grants, &c->dialog, &c->peers, &c->work, c->host);
+	rc = dialog_connect(&c->dialog, until_ns, note);
 	if (rc < 0) {
 		client_free(c);
 		return rc;
@@ -62,7 +62,7 @@ PARKS void client_free(struct client *c)
 	grants_return(&c->grants, until_ns);
 	group_wait(&c->work);
 	peers_fini(&c->peers);
-	session_fini(&c->session);
+	dialog_fini(&c->dialog);
 	group_cancel(&c->group);
 	group_wait(&c->group);
 	fiber_unshield();
@@ -73,11 +73,11 @@ PARKS void client_free(struct client *c)
 
 uint64_t client_job(const struct client *c)
 {
-	return c->session.job;
+	return c->dialog.job;
 }
 
 void client_round_trips(const struct client *c, uint64_t *ret_meta, uint64_t *ret_store)
 {
-	*ret_meta = session_round_trips(&c->session);
+	*ret_meta = dialog_round_trips(&c->dialog);
 	*ret_store = peers_round_trips(&c->peers);
 }

@@ -118,7 +118,7 @@ PARKS static int lookup(struct download *d, uint16_t flags, uint32_t wait_ms, ui
 		.from = from, .inode = d->inode, .name = object_key(&d->name) };
 	struct ask a = { .op = OP_get, .reply_op = OP_get_ok, .msg = &m };
 	struct msg_get_ok ok;
-	int rc = session_ask(&d->c->session, &a, &ok, until_ns, note);
+	int rc = dialog_ask(&d->c->dialog, &a, &ok, until_ns, note);
 
 	if (rc == 0) {
 		d->consuming = d->consuming || ok.consuming != 0;
@@ -443,7 +443,7 @@ PARKS int download_done(struct download *d, uint64_t until_ns, struct err_note *
 
 	if (!d->consuming)
 		return 0;
-	rc = session_ask(&d->c->session, &a, &ok, until_ns, note);
+	rc = dialog_ask(&d->c->dialog, &a, &ok, until_ns, note);
 	ask_fini(&a);
 	if (rc == 0)
 		d->consuming = false;

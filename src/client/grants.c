@@ -13,11 +13,11 @@ enum { SLICE_BYTES_MIN = 256 << 10 };
 
 struct ahead { struct grants *gs; struct pool *pool; uint64_t bytes; };
 
-void grants_init(struct grants *gs, struct session *se, struct peers *ps, struct group *g,
+void grants_init(struct grants *gs, struct dialog *se, struct peers *ps, struct group *g,
 	const char *host)
 {
 	*gs = (struct grants){
-		.sys = se->sys, .session = se, .peers = ps, .group = g, .host = host
+		.sys = se->sys, .dialog = se, .peers = ps, .group = g, .host = host
 	};
 	list_init(&gs->pools);
 }
@@ -124,7 +124,7 @@ PARKS static int pool_ask(struct grants *gs, struct pool *po, uint64_t bytes, ui
 
 	check(!po->asking);
 	po->asking = true;
-	rc = session_ask(gs->session, &a, &ok, until_ns, note);
+	rc = dialog_ask(gs->dialog, &a, &ok, until_ns, note);
 	if (rc == 0) {
 		po->n_asked++;
 		rc = parts_add(gs, po, &ok, note);
@@ -176,7 +176,7 @@ PARKS static int part_return(struct grants *gs, const struct part *pa, uint64_t 
 	struct msg_grant_return m = { .egroup = pa->egroup, .extent_first = pa->extent_first };
 	struct ask a = { .op = OP_grant_return, .reply_op = OP_ok, .msg = &m, .changes = true };
 	struct msg_ok ok;
-	int rc = session_ask(gs->session, &a, &ok, until_ns, NULL);
+	int rc = dialog_ask(gs->dialog, &a, &ok, until_ns, NULL);
 
 	ask_fini(&a);
 	return rc;

@@ -12,7 +12,7 @@
 #ifndef CLIENT_GRANTS_H
 #define CLIENT_GRANTS_H
 #include "client/peer.h"
-#include "client/session.h"
+#include "client/dialog.h"
 
 struct part {
 	struct list link;            /* in its pool */
@@ -40,20 +40,20 @@ struct pool {
 };
 struct grants {
 	struct sys *sys;
-	struct session *session;
+	struct dialog *dialog;
 	struct peers *peers;
 	struct group *group;         /* of the background requests */
 	const char *host;
 	struct list pools;
 };
-void grants_init(struct grants *gs, struct session *se, struct peers *ps, struct group *g,
+void grants_init(struct grants *gs, struct dialog *se, struct peers *ps, struct group *g,
 	const char *host);
 PARKS void grants_return(struct grants *gs, uint64_t until_ns); /* everything; before the close */
 void grants_fini(struct grants *gs);                            /* no slice may be open */
 
 struct slice { struct part *part; uint64_t extent; uint64_t len; };
 /* Room for one extent of at most want bytes; need is what the whole object still wants, for asking.
- * Waits for a grant when none is left.  E_FULL, E_NOTFOUND (the bucket), and session_ask()'s. */
+ * Waits for a grant when none is left.  E_FULL, E_NOTFOUND (the bucket), and dialog_ask()'s. */
 PARKS int grants_take(struct grants *gs, uint64_t bucket, bool persist, uint64_t want,
 	uint64_t need,
 	uint64_t until_ns, struct slice *ret_slice, struct err_note *note);

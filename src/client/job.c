@@ -80,7 +80,7 @@ PARKS int client_job_register(struct client *c, const char *name, const struct w
 	if (rc < 0)
 		return rc;
 	m.name = bytes_of(name, strlen(name));
-	rc = session_ask(&c->session, &a, &ok, until_ns, note);
+	rc = dialog_ask(&c->dialog, &a, &ok, until_ns, note);
 	if (rc == 0) {
 		*ret_job = (struct wadi_job){ .id = ok.job, .lease_ms = ok.lease_ms,
 			.tiers = ok.tiers };
@@ -101,7 +101,7 @@ PARKS int client_job_end(struct client *c, uint64_t job, uint64_t until_ns,
 	if (rc < 0)
 		return rc;
 	m = (struct msg_job_end){ .job = job };
-	rc = session_ask(&c->session, &a, &ok, until_ns, note);
+	rc = dialog_ask(&c->dialog, &a, &ok, until_ns, note);
 	if (rc == 0 && ret_end != NULL)
 		*ret_end = (struct wadi_job_end){ .files = ok.files, .bytes = ok.bytes,
 			.kept_files = ok.kept_files, .kept_bytes = ok.kept_bytes };
@@ -120,7 +120,7 @@ PARKS int client_job_renew(struct client *c, uint64_t job, uint64_t until_ns,
 	if (rc < 0)
 		return rc;
 	m = (struct msg_job_renew){ .job = job };
-	rc = session_ask(&c->session, &a, &ok, until_ns, note);
+	rc = dialog_ask(&c->dialog, &a, &ok, until_ns, note);
 	ask_fini(&a);
 	return rc;
 }
@@ -147,7 +147,7 @@ PARKS int client_job_list(struct client *c, uint32_t flags, uint64_t *cursor, ui
 	struct msg_job_list_ok ok;
 	struct sub_job_info j;
 	size_t n = 0;
-	int rc = session_ask(&c->session, &a, &ok, until_ns, note);
+	int rc = dialog_ask(&c->dialog, &a, &ok, until_ns, note);
 
 	if (rc == 0) {
 		while (n < cap && sub_job_info_next(&ok.jobs, &j))
@@ -184,7 +184,7 @@ PARKS int client_job_bill(struct client *c, uint64_t job, uint64_t until_ns,
 	if (rc < 0)
 		return rc;
 	m = (struct msg_job_bill){ .job = job };
-	rc = session_ask(&c->session, &a, &ok, until_ns, note);
+	rc = dialog_ask(&c->dialog, &a, &ok, until_ns, note);
 	if (rc == 0 && !sub_job_info_next(&ok.job, &j))
 		rc = err_set(note, E_CORRUPT, "a bill without its job");
 	if (rc == 0) {
@@ -257,7 +257,7 @@ PARKS int client_status(struct client *c, uint64_t job, uint64_t until_ns,
 	struct ask a = { .op = OP_status, .reply_op = OP_status_ok, .msg = &m };
 	struct msg_status_ok ok;
 	struct wadi_status *st;
-	int rc = session_ask(&c->session, &a, &ok, until_ns, note);
+	int rc = dialog_ask(&c->dialog, &a, &ok, until_ns, note);
 
 	if (rc == 0) {
 		st = status_take(&ok);

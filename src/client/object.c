@@ -15,7 +15,7 @@ PARKS static int ask_object(struct client *c, struct object_name *n, struct ask 
 		return rc;
 	do {
 		*bucket = n->id.id;
-		rc = session_ask(&c->session, a, ret_reply, until_ns, note);
+		rc = dialog_ask(&c->dialog, a, ret_reply, until_ns, note);
 	} while (rc < 0 && object_again(c, n, &rc, until_ns, note));
 	if (rc < 0)
 		return err_wrap(note, rc, "%s/%s", bucket_shown(n->bucket), n->key);
@@ -87,7 +87,7 @@ PARKS int client_rename(struct client *c, const char *bucket, const char *from,
 		m.bucket = m.to_bucket = n.id.id;
 		m.from = object_key(&n);
 		m.to = object_key(&t);
-		rc = session_ask(&c->session, &a, &ok, until_ns, note);
+		rc = dialog_ask(&c->dialog, &a, &ok, until_ns, note);
 	} while (rc < 0 && object_again(c, &n, &rc, until_ns, note));
 	ask_fini(&a);
 	return rc < 0 ? err_wrap(note, rc, "%s/%s", bucket_shown(n.bucket), n.key) : 0;
@@ -130,7 +130,7 @@ PARKS static int list_send(struct client *c, const struct msg_list *m, uint64_t 
 {
 	struct ask a = { .op = OP_list, .reply_op = OP_list_ok, .msg = m };
 	struct msg_list_ok ok;
-	int rc = session_ask(&c->session, &a, &ok, until_ns, note);
+	int rc = dialog_ask(&c->dialog, &a, &ok, until_ns, note);
 
 	if (rc == 0) {
 		entries_give(&ok, each, arg);

@@ -6,7 +6,7 @@
 #include "client/client.h"
 #include "client/grants.h"
 #include "client/peer.h"
-#include "client/session.h"
+#include "client/dialog.h"
 
 enum { BUCKETS_KEPT = 64, HOST_BYTES_MAX = 64 };
 
@@ -20,7 +20,7 @@ struct client {
 	struct sys *sys;
 	struct group group;          /* of connections */
 	struct group work;           /* requests behind the caller's back; they end by themselves */
-	struct session session;
+	struct dialog dialog;
 	struct peers peers;
 	struct grants grants;
 	struct list buckets;         /* names resolved lately, latest use first */

@@ -283,7 +283,7 @@ static int extents_list(struct upload *u, struct wire_list *ret_list, uint8_t **
 		return err_set(note, E_NOMEM, "a commit");
 	if (n > 0)
 		qsort(u->done + u->n_staged, n, sizeof *u->done, by_place);
-	b = wire_list_begin(list, room, session_version(&u->c->session));
+	b = wire_list_begin(list, room, dialog_version(&u->c->dialog));
 	for (uint32_t i = u->n_staged; i < u->n_done; i++)
 		sub_extent_ref_add(&b, &u->done[i].ref);
 	*ret_list = wire_list_end(&b);
@@ -308,7 +308,7 @@ PARKS static int commit_send(struct upload *u, uint16_t more, uint64_t until_ns,
 
 	if (rc < 0)
 		return rc;
-	rc = session_ask(&u->c->session, &a, ret_ok, until_ns, note);
+	rc = dialog_ask(&u->c->dialog, &a, ret_ok, until_ns, note);
 	ask_fini(&a);
 	free(room);
 	return rc;
@@ -327,7 +327,7 @@ PARKS static int put_send(struct client *c, const struct object_name *name,
 	};
 	struct ask a = { .op = OP_put, .reply_op = OP_put_ok, .msg = &m, .data = data,
 		.changes = true };
-	int rc = session_ask(&c->session, &a, ret_ok, until_ns, note);
+	int rc = dialog_ask(&c->dialog, &a, ret_ok, until_ns, note);
 
 	ask_fini(&a);
 	return rc;

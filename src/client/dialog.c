@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "client/session.h"
+#include "client/dialog.h"
 #include "base/check.h"
 #include <string.h>
 
 #define BACKOFF_FIRST_NS (2 * SYS_MS)
 #define BACKOFF_MAX_NS (250 * SYS_MS)
 
-int session_init(struct session *se, struct sys *s, struct group *g, const struct session_opts *o,
+int dialog_init(struct dialog *se, struct sys *s, struct group *g, const struct dialog_opts *o,
 	struct err_note *note)
 {
 	const char *name = o->name != NULL ? o->name : "";
@@ -38,18 +38,18 @@ int session_init(struct session *se, struct sys *s, struct group *g, const struc
 	return 0;
 }
 
-uint64_t session_round_trips(const struct session *se)
+uint64_t dialog_round_trips(const struct dialog *se)
 {
 	return se->round_trips + (se->conn != NULL ? rpc_round_trips(se->conn) : 0);
 }
 
-uint16_t session_version(const struct session *se)
+uint16_t dialog_version(const struct dialog *se)
 {
 	return se->conn != NULL ? rpc_conn_version(se->conn) : WIRE_VERSION;
 }
 
 /* The caller holds the lock, so nobody else is between the two. */
-PARKS static void drop(struct session *se)
+PARKS static void drop(struct dialog *se)
 {
 	struct rpc_conn *conn = se->conn;
 
@@ -60,14 +60,14 @@ PARKS static void drop(struct session *se)
 	rpc_close(conn);
 }
 
-PARKS void session_fini(struct session *se)
+PARKS void dialog_fini(struct dialog *se)
 {
 	check(waitq_empty(&se->slots));
 	drop(se);
 }
 
 /* Longer each time, and spread so that many clients do not come back together. */
-PARKS static int back_off(struct session *se, uint64_t until_ns)
+PARKS static int back_off(struct dialog *se, uint64_t until_ns)
 {
 	uint64_t ns = se->backoff_ns < BACKOFF_FIRST_NS ? BACKOFF_FIRST_NS : se->backoff_ns, at;
 
@@ -77,7 +77,7 @@ PARKS static int back_off(struct session *se, uint64_t until_ns)
 	return fiber_sleep(at < until_ns ? at : until_ns);
 }
 
-PARKS static int connect_once(struct session *se, uint64_t until_ns, struct err_note *note)
+PARKS static int connect_once(struct dialog *se, uint64_t until_ns, struct err_note *note)
 {
 	struct rpc_connect o = { .addr = se->addr, .group = se->group, .hello = se->hello };
 	struct msg_hello_ok ok;
@@ -103,7 +103,7 @@ static bool worth_retrying(int rc)
 	return rc == E_UNREACH || rc == E_CLOSED || rc == E_IO || rc == E_BUSY || rc == E_CORRUPT;
 }
 
-PARKS static int connect_locked(struct session *se, uint64_t until_ns, struct err_note *note)
+PARKS static int connect_locked(struct dialog *se, uint64_t until_ns, struct err_note *note)
 {
 	for (;;) {
 		int rc;
@@ -123,7 +123,7 @@ PARKS static int connect_locked(struct session *se, uint64_t until_ns, struct er
 	}
 }
 
-PARKS int session_connect(struct session *se, uint64_t until_ns, struct err_note *note)
+PARKS int dialog_connect(struct dialog *se, uint64_t until_ns, struct err_note *note)
 {
 	int rc;
 
@@ -138,22 +138,22 @@ PARKS int session_connect(struct session *se, uint64_t until_ns, struct err_note
 }
 
 /* (S1) */
-PARKS static int number_take(struct session *se, uint64_t until_ns, uint64_t *ret_number)
+PARKS static int number_take(struct dialog *se, uint64_t until_ns, uint64_t *ret_number)
 {
-	while (se->open[se->next_number % SESSION_SLOTS] != 0) {
+	while (se->open[se->next_number % DIALOG_SLOTS] != 0) {
 		int rc = waitq_wait(&se->slots, until_ns);
 
 		if (rc < 0)
 			return rc;
 	}
 	*ret_number = se->next_number++;
-	se->open[*ret_number % SESSION_SLOTS] = *ret_number;
+	se->open[*ret_number % DIALOG_SLOTS] = *ret_number;
 	return 0;
 }
 
-static void number_give_back(struct session *se, uint64_t number)
+static void number_give_back(struct dialog *se, uint64_t number)
 {
-	uint64_t *slot = &se->open[number % SESSION_SLOTS];
+	uint64_t *slot = &se->open[number % DIALOG_SLOTS];
 
 	check(*slot == number);
 	*slot = 0;
@@ -162,7 +162,7 @@ static void number_give_back(struct session *se, uint64_t number)
 }
 
 /* One attempt.  *ret_sent: the server may have seen it. */
-PARKS static int ask_once(struct session *se, struct ask *a, uint64_t number, void *ret_reply,
+PARKS static int ask_once(struct dialog *se, struct ask *a, uint64_t number, void *ret_reply,
 	uint64_t until_ns, bool *ret_sent, bool *ret_answered, struct err_note *note)
 {
 	struct rpc_conn *conn = se->conn;
@@ -179,14 +179,14 @@ PARKS static int ask_once(struct session *se, struct ask *a, uint64_t number, vo
 }
 
 /* Until it is answered, or the deadline. */
-PARKS static int ask_numbered(struct session *se, struct ask *a, uint64_t number, void *ret_reply,
+PARKS static int ask_numbered(struct dialog *se, struct ask *a, uint64_t number, void *ret_reply,
 	uint64_t until_ns, bool *ret_sent, struct err_note *note)
 {
 	uint64_t forgotten = se->forgotten;
 
 	for (;;) {
 		bool answered;
-		int rc = session_connect(se, until_ns, note);
+		int rc = dialog_connect(se, until_ns, note);
 
 		if (rc < 0)
 			return rc;
@@ -207,7 +207,7 @@ PARKS static int ask_numbered(struct session *se, struct ask *a, uint64_t number
 	}
 }
 
-PARKS int session_ask(struct session *se, struct ask *a, void *ret_reply, uint64_t until_ns,
+PARKS int dialog_ask(struct dialog *se, struct ask *a, void *ret_reply, uint64_t until_ns,
 	struct err_note *note)
 {
 	uint64_t number = 0; /* (S3) */
@@ -217,7 +217,7 @@ PARKS int session_ask(struct session *se, struct ask *a, void *ret_reply, uint64
 	if (a->changes) {
 		rc = number_take(se, until_ns, &number);
 		if (rc < 0)
-			return err_set(note, rc, "%u requests under way", SESSION_SLOTS);
+			return err_set(note, rc, "%u requests under way", DIALOG_SLOTS);
 	}
 	rc = ask_numbered(se, a, number, ret_reply, until_ns, &sent, note);
 	if (!a->changes)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* session.h: one client's conversation with the metadata server.
+/* dialog.h: one client's conversation with the metadata server.
  *
  * A session has a random 128-bit id.  Requests that change something are numbered; when a
  * connection breaks, the next one repeats what was unanswered under the same numbers, and the
@@ -12,14 +12,14 @@
  *
  * Requests that change nothing are not numbered (plain calls), so that a long wait among
  * them holds up nobody's window (S3). */
-#ifndef CLIENT_SESSION_H
-#define CLIENT_SESSION_H
+#ifndef CLIENT_DIALOG_H
+#define CLIENT_DIALOG_H
 #include "base/limit.h"
 #include "rpc/rpc.h"
 
-enum { SESSION_SLOTS = LIMIT_INFLIGHT_MAX };
+enum { DIALOG_SLOTS = LIMIT_INFLIGHT_MAX };
 
-struct session {
+struct dialog {
 	struct sys *sys;
 	struct group *group;         /* owns the connections' fibers */
 	char addr[SYS_ADDR_MAX];
@@ -33,18 +33,18 @@ struct session {
 	uint64_t job;                /* that the token stands for */
 	uint64_t next_number, answered; /* highest number answered with success */
 	uint64_t forgotten;          /* times that the server had lost the session */
-	uint64_t open[SESSION_SLOTS]; /* number in its slot, 0: free */
+	uint64_t open[DIALOG_SLOTS]; /* number in its slot, 0: free */
 	struct waitq slots;
 	uint64_t round_trips;        /* of connections that are closed */
 	uint64_t backoff_ns;
 };
-struct session_opts { const char *addr, *name; struct bytes token; bool wait; };
-int session_init(struct session *se, struct sys *s, struct group *g, const struct session_opts *o,
+struct dialog_opts { const char *addr, *name; struct bytes token; bool wait; };
+int dialog_init(struct dialog *se, struct sys *s, struct group *g, const struct dialog_opts *o,
 	struct err_note *note);
-PARKS int session_connect(struct session *se, uint64_t until_ns, struct err_note *note);
-PARKS void session_fini(struct session *se);
-uint64_t session_round_trips(const struct session *se);
-uint16_t session_version(const struct session *se); /* of the wire, for lists to send */
+PARKS int dialog_connect(struct dialog *se, uint64_t until_ns, struct err_note *note);
+PARKS void dialog_fini(struct dialog *se);
+uint64_t dialog_round_trips(const struct dialog *se);
+uint16_t dialog_version(const struct dialog *se); /* of the wire, for lists to send */
 
 /* One request.  The caller owns it and what it points to until ask_fini(). */
 struct ask {
@@ -60,7 +60,7 @@ struct ask {
  * ret_reply, which borrows from a.  The server's code; E_TIMEOUT when nothing was sent or changed
  * by the deadline, E_UNKNOWN when a change was sent and not answered; E_UNREACH, E_DENIED when no
  * connection could be made. */
-PARKS int session_ask(struct session *se, struct ask *a, void *ret_reply, uint64_t until_ns,
+PARKS int dialog_ask(struct dialog *se, struct ask *a, void *ret_reply, uint64_t until_ns,
 	struct err_note *note);
 void ask_fini(struct ask *a);
 #endif
