@@ -12,7 +12,7 @@
 enum {
 	DB_MEMTABLE_BYTES = 64 << 20,
 	DB_SEGMENT_BYTES = 64 << 20,
-	DB_IDS_BLOCK = 1 << 16,
+	DB_IDS_BLOCK = 1 << 20, /* seconds of puts: the next block is durable long before */
 	DB_ID_KEY = 1, /* a table of its own, before those of rows.def */
 	DB_DIR_MAX = 400,
 	DB_OLD_COPY_BYTES = 256 << 20, /* of log since the older copy before another is made */

@@ -241,16 +241,16 @@ static int ids_ascend(void *arg)
 	uint64_t last = 0, id;
 
 	open_db(w);
-	for (int i = 0; i < 400000; i++) {
+	for (int i = 0; i < 4000000; i++) {
 		while ((id = db_next_id(w->db)) == 0)
 			assert_int_equal(fiber_sleep(sys_after(w->sys, SYS_MS)), 0);
 		assert_true(id > last);
 		last = id;
-		if (i % 150000 == 149999) {
+		if (i % 1500000 == 1499999) {
 			close_db(w);
 			open_db(w);
 		}
-		if (i % 1000 == 0)
+		if (i % 10000 == 0)
 			fiber_yield();
 	}
 	close_db(w);
