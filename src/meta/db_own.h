@@ -20,7 +20,7 @@ enum {
 #define DB_MERGE_EVERY_NS (2 * SYS_SEC)
 #define DB_SYNC_EVERY_NS  SYS_SEC /* bounds what a power cut takes of what nobody wanted synced */
 #define DB_TREE_BYTES     (UINT64_C(64) << 30)
-#define DB_ALLOCATOR      (UINT64_C(1) << 48) /* top bits of ids: who gave them */
+#define DB_ALLOCATOR      UINT64_C(0) /* top 16 bits of ids: who gave them */
 #define DB_RETRY_NS       SYS_SEC
 
 /* Effects on their way into a record: header room, then the payload. */

@@ -51,7 +51,7 @@ int shard_mkdir(
 	row.bucket = at.b->id;
 	row.parent = at.parent;
 	row.flags = bucket_durable(at.b) ? PUT_DURABLE : 0;
-	row.mtime_ms = row.ctime_ms = sys_wall_ms(sh->sys);
+	row.mtime_ms = sys_wall_ms(sh->sys);
 	row.inode = db_next_id(sh->db);
 	if (row.inode == 0)
 		return err_set(&c->note, E_BUSY, "the next block of ids is not there yet");
@@ -98,7 +98,7 @@ static void rename_write(struct shard *sh, const struct spot *from, const struct
 		struct row_inode moved = *row;
 
 		moved.parent = to->parent;
-		moved.ctime_ms = sys_wall_ms(sh->sys);
+		moved.ctime_later_ms = sys_wall_ms(sh->sys) - moved.mtime_ms;
 		inode_write(sh, &moved);
 	}
 	if (to->found || to->expired)

@@ -353,7 +353,7 @@ static int finish(struct commit *k, struct msg_put_ok *ret)
 	} else {
 		row.flags = (uint16_t)((k->m->flags & COMMIT_STORED) |
 				       (bucket_durable(k->at.b) ? PUT_DURABLE : 0));
-		row.mtime_ms = row.ctime_ms = sys_wall_ms(k->sh->sys);
+		row.mtime_ms = sys_wall_ms(k->sh->sys);
 		row.expires_ms = ttl_ms != 0 ? time_after(row.mtime_ms, ttl_ms) : 0;
 		write_file(k, &row);
 	}

@@ -88,7 +88,7 @@ int shard_put(struct shard *sh, struct shard_call *c, const struct msg_put *m, s
 		return rc;
 	row.bucket = at.b->id;
 	row.flags = (uint16_t)((m->flags & PUT_STORED) | (bucket_durable(at.b) ? PUT_DURABLE : 0));
-	row.mtime_ms = row.ctime_ms = sys_wall_ms(sh->sys);
+	row.mtime_ms = sys_wall_ms(sh->sys);
 	ttl_ms = m->ttl_ms != 0 ? m->ttl_ms : at.b->ttl_ms;
 	row.expires_ms = ttl_ms != 0 ? time_after(row.mtime_ms, ttl_ms) : 0;
 	row.inode = db_next_id(sh->db);
@@ -317,7 +317,7 @@ int shard_stat(
 		.version = inode_version(&at.inode),
 		.size = at.inode.size,
 		.mtime_ms = at.inode.mtime_ms,
-		.ctime_ms = at.inode.ctime_ms,
+		.ctime_ms = at.inode.mtime_ms + at.inode.ctime_later_ms,
 		.tiers = at.inode.place == PLACE_EXTENTS ? extents_tiers(sh, &at.inode) : 0,
 		.expires_ms = at.inode.expires_ms,
 		.flags = at.inode.flags,
@@ -354,6 +354,7 @@ int shard_persist(struct shard *sh, struct shard_call *c, const struct msg_persi
 	const struct answer *a;
 	struct bytes data;
 	struct spot at;
+	uint64_t now_ms;
 	int rc;
 
 	if ((rc = shard_writable(sh, c)) < 0 || (rc = answer_recall(sh, c, OP_persist, &a)) != 0)
@@ -376,8 +377,9 @@ int shard_persist(struct shard *sh, struct shard_call *c, const struct msg_persi
 		return rc;
 	row = at.inode;
 	row.flags |= PUT_PERSIST | PUT_DURABLE;
-	row.ctime_ms = sys_wall_ms(sh->sys);
-	row.expires_ms = m->ttl_ms != 0 ? time_after(row.ctime_ms, m->ttl_ms) : 0;
+	now_ms = sys_wall_ms(sh->sys);
+	row.ctime_later_ms = now_ms - row.mtime_ms;
+	row.expires_ms = m->ttl_ms != 0 ? time_after(now_ms, m->ttl_ms) : 0;
 	if (row.place == PLACE_SLAB && (rc = small_place(sh, &row, data, true)) < 0)
 		return rc;
 	persist_write(sh, &at, &row, data);

@@ -20,13 +20,17 @@ static uint64_t get_number(struct reader *r)
 
 	if (n == 0)
 		return 0;
-	if (n > 8)
+	if (n > 8) {
 		r->ok = false;
+		return 0;
+	}
 	p = reader_take(r, n);
 	if (p == NULL)
 		return 0;
 	if (p[0] == 0) /* two codings of one number would be two keys */
 		r->ok = false;
+	if (r->end - p >= 8)
+		return be64(p) >> (64 - 8 * n);
 	for (unsigned i = 0; i < n; i++)
 		v = v << 8 | p[i];
 	return v;

@@ -198,7 +198,6 @@ static void a_small_file_has_small_rows(void **state)
 		.place = PLACE_SLAB,
 		.size = 1024,
 		.mtime_ms = UINT64_C(1800000000000),
-		.ctime_ms = UINT64_C(1800000000000),
 		.crc = 1,
 		.life = 300,
 		.slot = UINT64_C(1) << 40 };
@@ -206,7 +205,7 @@ static void a_small_file_has_small_rows(void **state)
 
 	assert_true(row_name_put(&name, room).len <= 17);
 	assert_true(row_name_key(&name, key).len <= 16 + 8);
-	assert_true(row_inode_put(&inode, room).len < 48);
+	assert_true(row_inode_put(&inode, room).len < 40);
 	assert_true(row_inode_key(&inode, key).len <= 12);
 }
 
