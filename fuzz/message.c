@@ -3,7 +3,7 @@
  * encoded into the size announced, and decodes from there to the same again. */
 #include "base/check.h"
 #include "fuzz/fuzz.h"
-#include "wire/wire.h"
+#include "wire/sample.h"
 #include <stdlib.h>
 
 enum { STRUCT_MAX = 4096 };
@@ -47,4 +47,26 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t len)
 	if (version == WIRE_VERSION)
 		again(op, m);
 	return 0;
+}
+
+/* So that a message that was added is tried before anybody has fuzzed it. */
+void fuzz_seeds(void (*run)(const uint8_t *p, size_t len))
+{
+	static char mem[SAMPLE_ARENA_BYTES] __attribute__((aligned(16)));
+	static uint8_t seed[1 << 14];
+	struct prng p = prng_fork(11, 11);
+	struct arena a;
+
+	arena_init(&a, mem, sizeof mem);
+	for (unsigned i = 0; i < WIRE_OPS_MAX; i++, arena_reset(&a, 0)) {
+		const struct wire_op *op = wire_op((uint16_t)i);
+		struct writer w = writer_of(seed, sizeof seed);
+
+		if (op == NULL)
+			continue;
+		write_u16(&w, op->op);
+		write_u16(&w, WIRE_VERSION);
+		if (op->put(&w, sample_message(&p, &a, op, WIRE_VERSION), WIRE_VERSION))
+			run(seed, (size_t)(w.p - seed));
+	}
 }

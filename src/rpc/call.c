@@ -197,6 +197,18 @@ int rpc_start(struct rpc_conn *c, struct rpc_call *call)
 }
 
 /* ---- replies ---- */
+/* The peer's words, never empty and without bytes that would act on a terminal. */
+static void note_take(struct err_note *note, int rc, struct bytes words)
+{
+	size_t len = words.len < sizeof note->text - 1 ? words.len : sizeof note->text - 1;
+
+	for (size_t i = 0; i < len; i++)
+		note->text[i] = words.p[i] < ' ' || words.p[i] == 0x7f ? '?' : (char)words.p[i];
+	note->text[len] = '\0';
+	if (len == 0)
+		err_set(note, rc, "%s", err_text(rc));
+}
+
 static int answered_error(struct rpc_call *call, const struct frame *f, const uint8_t *body)
 {
 	struct msg_error m;
@@ -207,7 +219,8 @@ static int answered_error(struct rpc_call *call, const struct frame *f, const ui
 	rc = m.code <= INT32_MAX ? -(int)m.code : E_UNSUPPORTED;
 	if (!err_known(rc))
 		rc = E_UNSUPPORTED; /* a newer peer's: its words say what it is */
-	return err_set(&call->note, rc, "%.*s", (int)m.note.len, (const char *)m.note.p);
+	note_take(&call->note, rc, m.note);
+	return rc;
 }
 
 /* Moves a reply into the call, its data straight from the door when they are large. */

@@ -439,6 +439,13 @@ static void lying_server(void)
 
 	answer(f.cookie, OP_error, &odd, 0, 0);
 	f = take();
+	odd = (struct msg_error){ .code = -E_FULL };
+	answer(f.cookie, OP_error, &odd, 0, 0);
+	f = take();
+	odd.note = BYTES("\x1b[2Jnothing\0");
+	answer(f.cookie, OP_error, &odd, 0, 0);
+	f = take();
+	odd.note = BYTES("nothing");
 	odd.code = 9999; /* of a newer table */
 	answer(f.cookie, OP_error, &odd, 0, 0);
 	f = take();
@@ -462,6 +469,12 @@ static void lying_client(void)
 	struct msg_read_ok ok;
 
 	check(rpc_ask(c, &call, OP_read_ok, &ok, soon(), &note) == E_CORRUPT);
+	call = reading(NULL, 0);
+	check(rpc_ask(c, &call, OP_read_ok, &ok, soon(), &note) == E_FULL);
+	check(strcmp(note.text, err_text(E_FULL)) == 0);
+	call = reading(NULL, 0);
+	check(rpc_ask(c, &call, OP_read_ok, &ok, soon(), &note) == E_FULL);
+	check(strcmp(note.text, "?[2Jnothing?") == 0);
 	call = reading(NULL, 0);
 	check(rpc_ask(c, &call, OP_read_ok, &ok, soon(), &note) == E_UNSUPPORTED);
 	check(strcmp(note.text, "nothing") == 0);

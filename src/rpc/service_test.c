@@ -49,14 +49,18 @@ static void on_get(void *arg, struct rpc_request *r)
 	ok.inode = m.inode;
 	if (m.wait_ms > 0)
 		fiber_sleep(sys_after(v->s, m.wait_ms * SYS_MS));
-	check(m.from <= PATTERN_BYTES);
+	if (m.from > LIMIT_FRAME_DATA_BYTES_MAX)
+		m.from = LIMIT_FRAME_DATA_BYTES_MAX;
 	rpc_reply(r, OP_get_ok, &ok, bytes_of(pattern(), m.from), RPC_NOW);
 }
 
 static void on_list(void *arg, struct rpc_request *r)
 {
 	DECODE(list);
-	check(v->n_kept < KEPT_MAX);
+	if (v->n_kept == KEPT_MAX) {
+		rpc_reply_error(r, E_BUSY, NULL, RPC_NOW);
+		return;
+	}
 	v->kept[v->n_kept++] = *r;
 }
 
@@ -131,7 +135,10 @@ static void on_read(void *arg, struct rpc_request *r)
 	struct msg_read_ok ok = { 0 };
 
 	DECODE(extent_read);
-	check(m.offset + m.len <= PATTERN_BYTES);
+	if (m.offset > PATTERN_BYTES || m.len > PATTERN_BYTES - m.offset) {
+		rpc_reply_error(r, E_INVALID, NULL, RPC_NOW);
+		return;
+	}
 	ok.offset = m.offset;
 	if (++v->n_pins > v->n_pins_most)
 		v->n_pins_most = v->n_pins;
@@ -146,6 +153,10 @@ static void on_alloc(void *arg, struct rpc_request *r)
 	void *p;
 
 	DECODE(extent_alloc);
+	if (!sys_stream_local(rpc_conn_stream(r->conn))) {
+		rpc_reply_error(r, E_UNSUPPORTED, NULL, RPC_NOW);
+		return;
+	}
 	check(sys_shm_new(v->s, "test", 4096, &shm, NULL) == 0);
 	check(sys_shm_map(shm, &p, NULL) == 0);
 	memcpy(p, &m.extent, sizeof m.extent);
