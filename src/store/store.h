@@ -24,6 +24,7 @@ struct store_opts {
 	 * controller.  Shared memory needs a Unix socket. */
 	const char *const *listen;
 	unsigned n_listen;
+	const char *advertise;   /* address told to clients instead of the bound one; NULL: that */
 	const char *controller;  /* address of the shard that leads */
 	struct bytes token;      /* for its hello: proof of the cluster; empty on a Unix socket */
 	const char *name;        /* for people; NULL: the host's */

@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The connection to the controller: who we are, how full, and what is to be forgotten.
+ *
+ *   connect ----> register ----> heartbeat each second ----> (lost) ----> wait, longer each time
+ *
+ * Without an answer for LIMIT_STORE_FENCE_MS the server serves nobody, so that a delete may count
+ * as done although the server could not be told. */
+#include "store/own.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+#define ULL(v) ((unsigned long long)(v))
+
+enum {
+	BEAT_MS = 1000,
+	ANSWER_MS = 5000,
+	AGAIN_MS = 100,
+	AGAIN_MS_MAX = 2000,
+	INFOS_BYTES = 16 << 10,
+	PAGE_MAX = 4096,
+};
+
+bool link_serves(const struct store *st)
+{
+	uint64_t now_ns = loop_now_ns(sys_loop(st->sys));
+
+	return st->heard_ns != 0 && now_ns - st->heard_ns < LIMIT_STORE_FENCE_MS * SYS_MS;
+}
+
+uint64_t link_shard_ms(const struct store *st)
+{
+	uint64_t now_ns = loop_now_ns(sys_loop(st->sys));
+
+	return st->shard_ms + (now_ns > st->heard_ns ? now_ns - st->heard_ns : 0) / SYS_MS;
+}
+
+static int epoch_check(struct store *st, uint64_t epoch, struct err_note *note)
+{
+	if (epoch < st->epoch)
+		return err_set(note, E_STALE, "epoch %llu, heard of %llu", ULL(epoch),
+			ULL(st->epoch));
+	st->epoch = epoch;
+	return 0;
+}
+
+/* ---- what the controller asks of us ---- */
+/* Erases from files what was dropped; then syncs each egroup whose extents were synced when they
+ * were written, once. */
+static PARKS int erase(struct extent **dropped, size_t n, struct err_note *note)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		bool in_use = dropped[i]->refs > 1;
+
+		rc = volume_erase(dropped[i], in_use, note);
+		dropped[i]->erased = dropped[i]->erased || (rc == 0 && !in_use);
+	}
+	for (size_t i = 0; i < n && rc == 0; i++) {
+		struct egroup *g = dropped[i]->egroup;
+
+		if (!dropped[i]->synced || g->file.synced == g->file.written || g->dropped)
+			continue;
+		if ((rc = volume_use(g, note)) == 0) {
+			rc = volume_sync(g, note);
+			volume_unuse(g);
+		}
+	}
+	return rc;
+}
+
+static PARKS int drop_extents(struct store *st, const struct msg_extent_drop *m,
+	struct err_note *note)
+{
+	struct extent **dropped = malloc((m->extents.n + 1) * sizeof *dropped), *e;
+	struct wire_list l = m->extents;
+	struct drop_run run = { 0, 0 };
+	struct sub_extent_id id;
+	size_t n = 0;
+	int rc;
+
+	if (dropped == NULL)
+		return err_set(note, E_NOMEM, "%u drops", m->extents.n);
+	while (sub_extent_id_next(&l, &id)) {
+		if ((e = extent_drop_id(st, id.egroup, id.extent, &run)) == NULL)
+			continue;
+		if (e->placed)
+			dropped[n++] = e;
+		else
+			extent_unref(e);
+	}
+	rc = erase(dropped, n, note);
+	for (size_t i = 0; i < n; i++)
+		extent_unref(dropped[i]);
+	free(dropped);
+	return rc;
+}
+
+static void on_extent_drop(void *store, struct rpc_request *r)
+{
+	struct err_note note = { "" };
+	struct msg_extent_drop m;
+	int rc = msg_extent_drop_get(r->body.p, r->body.len, r->version, &m);
+
+	if (rc < 0)
+		err_set(&note, rc, "extent_drop cannot be decoded");
+	else if ((rc = epoch_check(store, m.epoch, &note)) == 0)
+		rc = drop_extents(store, &m, &note);
+	if (rc < 0)
+		rpc_reply_error(r, rc, &note, RPC_NOW);
+	else
+		rpc_reply_ok(r, RPC_NOW);
+}
+
+static PARKS int drop_egroup(struct store *st, uint64_t id, struct err_note *note)
+{
+	struct egroup *g = egroup_get(st, id);
+	bool sync = false;
+	int rc = 0;
+
+	if (g == NULL) {
+		egroup_fence(st, id);
+		return 0;
+	}
+	list_each(it, &g->extents)
+		sync = sync || container_of(it, struct extent, in_egroup)->synced;
+	egroup_drop(g);
+	if (!device_is_dram(g->device))
+		rc = volume_unlink(g, sync, note);
+	egroup_forget(g);
+	return rc;
+}
+
+static void on_egroup_drop(void *store, struct rpc_request *r)
+{
+	struct err_note note = { "" };
+	struct msg_egroup_drop m;
+	struct sub_extent_id id;
+	int rc = msg_egroup_drop_get(r->body.p, r->body.len, r->version, &m), failed = 0;
+
+	if (rc < 0)
+		err_set(&note, rc, "egroup_drop cannot be decoded");
+	else
+		rc = epoch_check(store, m.epoch, &note);
+	while (rc == 0 && sub_extent_id_next(&m.egroups, &id)) {
+		int one = drop_egroup(store, id.egroup, &note);
+
+		failed = one < 0 ? one : failed;
+	}
+	rc = rc < 0 ? rc : failed;
+	if (rc < 0)
+		rpc_reply_error(r, rc, &note, RPC_NOW);
+	else
+		rpc_reply_ok(r, RPC_NOW);
+}
+
+static int by_id(const void *a, const void *b)
+{
+	const struct egroup *x = *(struct egroup *const *)a, *y = *(struct egroup *const *)b;
+
+	return (x->id > y->id) - (x->id < y->id);
+}
+
+/* The first PAGE_MAX egroups behind `after`, in order of id. */
+static size_t page_of(const struct store *st, uint64_t after, struct egroup **all)
+{
+	struct table_node *n = NULL;
+	size_t count = 0;
+
+	while ((n = table_next(&st->egroups, n)) != NULL)
+		if (n->a > after)
+			all[count++] = container_of(n, struct egroup, node);
+	qsort(all, count, sizeof *all, by_id);
+	return count;
+}
+
+static int list_egroups(struct store *st, struct rpc_request *r, uint64_t after,
+	struct err_note *note)
+{
+	struct egroup **all = malloc((st->egroups.n + 1) * sizeof *all);
+	size_t room = PAGE_MAX * 24, count, i;
+	uint8_t *page = malloc(room);
+	struct wire_list_builder b = wire_list_begin(page, room, r->version);
+	struct msg_egroup_list_ok ok = { .next = 0 };
+
+	if (all == NULL || page == NULL) {
+		free(all);
+		free(page);
+		return err_set(note, E_NOMEM, "a list of egroups");
+	}
+	count = page_of(st, after, all);
+	for (i = 0; i < count && i < PAGE_MAX; i++) {
+		const struct egroup *g = all[i];
+
+		if (!sub_egroup_use_add(&b, &(struct sub_egroup_use){ g->id, g->used_bytes,
+			g->pinned_bytes }))
+			break;
+	}
+	ok.egroups = wire_list_end(&b);
+	ok.next = i < count ? all[i - 1]->id : 0;
+	rpc_reply(r, OP_egroup_list_ok, &ok, bytes_of(NULL, 0), RPC_NOW);
+	free(all);
+	free(page);
+	return 0;
+}
+
+static void on_egroup_list(void *store, struct rpc_request *r)
+{
+	struct err_note note = { "" };
+	struct msg_egroup_list m;
+	int rc = msg_egroup_list_get(r->body.p, r->body.len, r->version, &m);
+
+	if (rc < 0)
+		err_set(&note, rc, "egroup_list cannot be decoded");
+	else
+		rc = list_egroups(store, r, m.after, &note);
+	if (rc < 0)
+		rpc_reply_error(r, rc, &note, RPC_NOW);
+}
+
+static void on_ping(void *store, struct rpc_request *r)
+{
+	(void)store;
+	rpc_reply_ok(r, RPC_NOW);
+}
+
+static const struct rpc_op ops[] = {
+	{ OP_ping, RPC_INLINE, on_ping },
+	{ OP_extent_drop, RPC_FIBER, on_extent_drop },
+	{ OP_egroup_drop, RPC_FIBER, on_egroup_drop },
+	{ OP_egroup_list, RPC_INLINE, on_egroup_list },
+};
+
+/* ---- what we tell the controller ---- */
+struct beat { uint64_t cpu_ns, at_ns; };
+
+static struct wire_list infos(const struct store *st, uint8_t *room, uint16_t version)
+{
+	struct wire_list_builder b = wire_list_begin(room, INFOS_BYTES, version);
+
+	for (unsigned i = 0; i < st->n_devices; i++) {
+		const struct device *d = &st->devices[i];
+		struct bytes path = bytes_of(d->dir, d->dir != NULL ? strlen(d->dir) : 0);
+		struct sub_device_info info = { .device = d->id, .tier = d->tier,
+			.capacity_bytes = d->capacity, .used_bytes = d->used,
+			.pinned_bytes = d->pinned, .reserved_bytes = device_reserved(d),
+			.ready_bytes = device_is_dram(d) ? arenas_ready(d) : 0,
+			.egroup_bytes = d->egroup_bytes, .path = path };
+
+		if (info.path.len > 255)
+			info.path.len = 255;
+		check(sub_device_info_add(&b, &info));
+	}
+	return wire_list_end(&b);
+}
+
+static struct bytes text(const char *s)
+{
+	return s != NULL ? bytes_of(s, strlen(s)) : bytes_of(NULL, 0);
+}
+
+static PARKS int enroll(struct store *st, uint8_t *room, struct err_note *note)
+{
+	struct rpc_conn *c = st->controller;
+	struct msg_store_register m = { .uuid_hi = st->uuid[0], .uuid_lo = st->uuid[1],
+		.incarnation = st->incarnation, .addr = text(st->addr), .local = text(st->local),
+		.host = text(sys_host(st->sys)), .devices = infos(st, room, rpc_conn_version(c)) };
+	struct rpc_call call = { .op = OP_store_register, .plain = true, .msg = &m };
+	struct msg_store_ok ok;
+	int rc = rpc_ask(c, &call, OP_store_ok, &ok, sys_after(st->sys, ANSWER_MS * SYS_MS), note);
+
+	if (rc == 0 && ok.cap_key.len != CAP_KEY_BYTES)
+		rc = err_set(note, E_CORRUPT, "a key of %zu bytes", ok.cap_key.len);
+	if (rc == 0 && (rc = epoch_check(st, ok.epoch, note)) == 0) {
+		memcpy(st->key, ok.cap_key.p, CAP_KEY_BYTES);
+		st->number = ok.server;
+	}
+	rpc_call_fini(&call);
+	return rc;
+}
+
+/* Of all processors since the last beat. */
+static uint32_t cpu_permille(struct store *st, struct beat *last, uint64_t now_ns)
+{
+	uint64_t cpu_ns = sys_cpu_ns(st->sys), used = cpu_ns - last->cpu_ns;
+	uint64_t span = (now_ns - last->at_ns) * sys_cpus(st->sys);
+	uint64_t permille = span > 0 && last->at_ns > 0 ? used * 1000 / span : 0;
+
+	*last = (struct beat){ cpu_ns, now_ns };
+	return permille > 1000 ? 1000 : (uint32_t)permille;
+}
+
+static PARKS int beat(struct store *st, uint8_t *room, struct beat *last, struct err_note *note)
+{
+	struct rpc_conn *c = st->controller;
+	struct rpc_counts counts = rpc_server_counts(st->server);
+	uint64_t sent_ns = sys_now_ns(st->sys);
+	struct msg_heartbeat m = { .server = st->number, .incarnation = st->incarnation,
+		.cpu_permille = cpu_permille(st, last, sent_ns), .net_in_bytes = counts.in_bytes,
+		.net_out_bytes = counts.out_bytes,
+		.devices = infos(st, room, rpc_conn_version(c)) };
+	struct rpc_call call = { .op = OP_heartbeat, .plain = true, .msg = &m };
+	struct msg_heartbeat_ok ok;
+	int rc = rpc_ask(c, &call, OP_heartbeat_ok, &ok, sent_ns + ANSWER_MS * SYS_MS, note);
+
+	if (rc == 0)
+		rc = epoch_check(st, ok.epoch, note);
+	if (rc == 0) {
+		st->shard_ms = ok.shard_time_ms;
+		st->heard_ns = sent_ns; /* from here on the controller counts at the latest */
+	}
+	rpc_call_fini(&call);
+	return rc;
+}
+
+static PARKS int connect_once(struct store *st, struct err_note *note)
+{
+	static const struct rpc_service none;
+	struct rpc_service *svc = &st->reverse;
+	const char *name = st->opts->name != NULL ? st->opts->name : sys_host(st->sys);
+	struct rpc_connect o = { .addr = st->opts->controller, .svc = svc, .group = &st->group,
+		.hello = { .role = ROLE_STORE, .token = st->opts->token, .name = text(name) } };
+	struct msg_hello_ok ok;
+
+	*svc = none;
+	svc->ops = ops;
+	svc->n_ops = sizeof ops / sizeof ops[0];
+	svc->arg = st;
+	return rpc_connect(st->sys, &o, sys_after(st->sys, ANSWER_MS * SYS_MS), &st->controller,
+		&ok, note);
+}
+
+/* Serves one connection to its end: why it ended. */
+static PARKS int attend(struct store *st, uint8_t *room, struct beat *last, bool *ret_enrolled,
+	struct err_note *note)
+{
+	int rc = connect_once(st, note);
+
+	if (rc < 0)
+		return rc;
+	rc = enroll(st, room, note);
+	while (rc == 0) {
+		rc = beat(st, room, last, note);
+		*ret_enrolled = *ret_enrolled || rc == 0;
+		if (rc == 0)
+			rc = fiber_sleep(sys_after(st->sys, BEAT_MS * SYS_MS));
+	}
+	fiber_shield(sys_after(st->sys, ANSWER_MS * SYS_MS));
+	rpc_close(st->controller);
+	fiber_unshield();
+	st->controller = NULL;
+	return rc;
+}
+
+static void say(struct store *st, const char *what, const struct err_note *note)
+{
+	char line[400];
+
+	snprintf(line, sizeof line, "store: %s %s%s%s", what, st->opts->controller,
+		note != NULL ? ": " : "", note != NULL ? note->text : "");
+	sys_log(st->sys, line);
+}
+
+int link_run(void *store)
+{
+	struct store *st = store;
+	uint64_t again_ms = AGAIN_MS, chance;
+	struct beat last = { 0, 0 };
+	uint8_t *room = malloc(INFOS_BYTES);
+	bool told = false, enrolled;
+	int rc = 0;
+
+	check(room != NULL);
+	while (rc != E_CANCELED) {
+		struct err_note note = { "" };
+
+		enrolled = false;
+		rc = attend(st, room, &last, &enrolled, &note);
+		if (rc == E_CANCELED)
+			break;
+		if (enrolled || !told)
+			say(st, "no controller at", &note);
+		told = true;
+		again_ms = enrolled ? AGAIN_MS : again_ms * 2;
+		again_ms = again_ms > AGAIN_MS_MAX ? AGAIN_MS_MAX : again_ms;
+		chance = sys_random(st->sys) % again_ms; /* servers do not come back in step */
+		rc = fiber_sleep(sys_after(st->sys, (again_ms + chance) * SYS_MS));
+	}
+	free(room);
+	return 0;
+}
