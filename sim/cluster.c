@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sim/cluster.h"
+#include "base/check.h"
+#include "meta/serve.h"
+#include <stdio.h>
+
+enum {
+	META_DISK_BYTES = 256 << 20,
+	CLIENT_DISK_BYTES = 1 << 20,
+	SLAB_BYTES = 16 << 20,
+	LATE_SEC = 12,   /* a late timer after a late timer, and a pause */
+	STOP_SEC = 30,
+	AUDIT_SEC = 10,
+	CLOSE_SEC = 60,
+};
+#define TICK_NS (50 * SYS_MS)
+
+/* ---- the metadata server ---- */
+static int anybody(void *arg, struct bytes token, struct principal *ret_p, struct err_note *note)
+{
+	*ret_p = (struct principal){ .admin = true };
+	return 0;
+}
+
+static const struct auth everybody = { .resolve = anybody };
+
+struct server {
+	struct cluster *cl;
+	struct serve *v;
+	bool failed;
+};
+
+static void on_failed(void *arg, int rc, const struct err_note *note)
+{
+	struct server *m = arg;
+
+	m->failed = true;
+	scenario_say(m->cl->sc, "the log failed: %s: %s", err_name(rc), note->text);
+}
+
+static void look_over(struct cluster *cl, struct shard *sh)
+{
+	struct shard_status st;
+
+	shard_audit(sh);
+	shard_status(sh, &st);
+	cl->files = st.files;
+	cl->used_bytes = st.used_bytes;
+	cl->audits++;
+	cl->audit = false;
+}
+
+PARKS static int serve(struct sys *s, struct server *m, struct err_note *note)
+{
+	struct cluster *cl = m->cl;
+	const char *bound;
+	int rc;
+
+	cl->life = shard_life(serve_shard(m->v));
+	look_over(cl, serve_shard(m->v));
+	rc = serve_listen(m->v, CLUSTER_ADDR, &bound, note);
+	while (rc == 0 && !m->failed && !cl->meta_stop) {
+		if (cl->audit)
+			look_over(cl, serve_shard(m->v));
+		rc = fiber_sleep(sys_after(s, TICK_NS));
+	}
+	return rc;
+}
+
+static int meta_main(struct sys *s, void *arg)
+{
+	struct db_opts rows = { .memtable_bytes_max = 64 << 10,
+		.merge_every_ns = 300 * SYS_MS,
+		.log_segment_bytes = 256 << 10 };
+	struct server m = { .cl = arg };
+	struct serve_opts o = { .dir = "data/meta",
+		.slab_bytes = SLAB_BYTES,
+		.db = &rows,
+		.auth = &everybody,
+		.failed = on_failed,
+		.arg = &m };
+	struct scenario *sc = m.cl->sc;
+	struct err_note note = { "" };
+	int rc;
+
+	ledger_boot(m.cl->ledger);
+	rc = sys_mkdir(s, "data", &note);
+	if (rc == 0)
+		rc = sys_sync_dir(s, "/", &note);
+	if (rc == 0)
+		rc = serve_open(s, &o, &m.v, &note);
+	if (rc < 0) {
+		scenario_say(sc, "open: %s: %s", err_name(rc), note.text);
+		if (rc == E_CORRUPT)
+			violation(sc, "rows that did not rot are never called corrupt", "%s",
+				note.text);
+		return rc;
+	}
+	rc = serve(s, &m, &note);
+	fiber_shield(sys_after(s, CLOSE_SEC * SYS_SEC));
+	(void)serve_close(m.v, &note);
+	fiber_unshield();
+	return rc;
+}
+
+/* ---- machines with clients ---- */
+static int worker_main(void *arg)
+{
+	struct worker *w = arg;
+
+	return w->run(w, w->client);
+}
+
+PARKS static int workers_run(struct sys *s, struct machine *m, struct client *c)
+{
+	struct group g;
+	int rc = 0;
+
+	group_init(&g, sys_loop(s));
+	for (uint32_t i = 0; i < m->n_workers && rc == 0; i++) {
+		m->workers[i].sys = s;
+		m->workers[i].client = c;
+		rc = fiber_start(&g, "worker", worker_main, &m->workers[i]);
+	}
+	if (rc < 0)
+		group_cancel(&g);
+	rc = group_wait(&g);
+	return rc;
+}
+
+static int machine_main(struct sys *s, void *arg)
+{
+	struct machine *m = arg;
+	struct client_opts o = { .addr = CLUSTER_ADDR, .token = BYTES("any"), .wait = true };
+	struct client *c = NULL;
+	struct err_note note;
+	int rc = E_UNREACH;
+
+	m->starts++;
+	while (rc < 0 && !m->cl->stop) {
+		rc = client_new(s, &o, sys_after(s, SYS_SEC), &c, &note);
+		if (rc == E_CANCELED)
+			return rc;
+	}
+	if (c == NULL)
+		return rc;
+	rc = workers_run(s, m, c);
+	client_free(c);
+	return rc;
+}
+
+bool cluster_going(const struct worker *w)
+{
+	return !w->cl->stop && w->cl->sc->violations == 0;
+}
+
+uint64_t worker_until(struct worker *w)
+{
+	return sys_after(w->sys, 200 * SYS_MS + prng_below(&w->p, 4 * SYS_SEC));
+}
+
+void worker_in_time(struct worker *w, uint64_t until_ns, const char *what)
+{
+	uint64_t now_ns = sys_now_ns(w->sys);
+
+	if (now_ns > until_ns + LATE_SEC * SYS_SEC)
+		violation(w->cl->sc, "every call ends by its deadline", "%s: %llu ms late", what,
+			(unsigned long long)((now_ns - until_ns) / SYS_MS));
+}
+
+/* ---- the world ---- */
+static void machine_init(struct cluster *cl, struct machine *m, const char *name,
+	uint32_t n_workers, worker_fn *run)
+{
+	check(n_workers <= WORKERS_MAX);
+	m->cl = cl;
+	m->node = sim_node_add(cl->sc->w, name, CLIENT_DISK_BYTES);
+	m->n_workers = n_workers;
+	for (uint32_t i = 0; i < n_workers; i++)
+		m->workers[i] = (struct worker){ .cl = cl, .machine = m, .run = run,
+			.number = cl->n_machines * WORKERS_MAX + i,
+			.p = prng_fork(prng_next(cl->sc->p), i) };
+}
+
+struct cluster *cluster_new(struct scenario *sc, uint32_t value_bytes_max)
+{
+	struct cluster *cl = scenario_alloc(sc, sizeof *cl);
+
+	cl->sc = sc;
+	cl->ledger = ledger_new(sc, value_bytes_max);
+	cl->meta = sim_node_add(sc->w, "meta", META_DISK_BYTES);
+	return cl;
+}
+
+struct machine *cluster_machine(struct cluster *cl, uint32_t n_workers, worker_fn *run)
+{
+	struct machine *m = &cl->machines[cl->n_machines];
+	char name[16];
+
+	check(cl->n_machines < CLIENTS_MAX);
+	snprintf(name, sizeof name, "c%u", cl->n_machines);
+	machine_init(cl, m, name, n_workers, run);
+	cl->n_machines++;
+	return m;
+}
+
+void cluster_start(struct cluster *cl)
+{
+	if (!sim_node_up(cl->meta))
+		sim_node_start(cl->meta, meta_main, cl);
+	for (uint32_t i = 0; i < cl->n_machines; i++)
+		if (!sim_node_up(cl->machines[i].node))
+			sim_node_start(cl->machines[i].node, machine_main, &cl->machines[i]);
+}
+
+static void cut_all(struct cluster *cl, struct sim_node *n, unsigned ways)
+{
+	struct sim_node *to = cl->meta;
+
+	for (uint32_t i = 0; i <= cl->n_machines; i++) {
+		if (to != n) {
+			sim_net_cut(n, to, (ways & 1) != 0);
+			sim_net_cut(to, n, (ways & 2) != 0);
+		}
+		if (i < cl->n_machines)
+			to = cl->machines[i].node;
+	}
+}
+
+static struct sim_node *any_node(struct cluster *cl)
+{
+	uint64_t i = prng_below(cl->sc->p, cl->n_machines + 1);
+
+	return i == cl->n_machines ? cl->meta : cl->machines[i].node;
+}
+
+static void meta_misfortune(struct cluster *cl, uint64_t what)
+{
+	if (what < 4) {
+		ledger_power_cut(cl->ledger);
+		sim_node_crash(cl->meta);
+	} else if (what < 7) {
+		sim_node_kill(cl->meta);
+	} else {
+		cl->meta_stop = true;
+		scenario_run(cl->sc, 100 * SYS_MS);
+		scenario_steps(cl->sc, 100);
+		cl->meta_stop = false;
+	}
+}
+
+void cluster_misfortune(struct cluster *cl)
+{
+	struct scenario *sc = cl->sc;
+	struct sim_node *n = any_node(cl);
+	uint64_t kind = prng_below(sc->p, 12), what = prng_below(sc->p, 8);
+	uint64_t ns = prng_below(sc->p, 1500 * SYS_MS);
+
+	if (kind < 5) {
+		meta_misfortune(cl, what);
+	} else if (kind < 7 && n != cl->meta) {
+		sim_node_crash(n);
+	} else if (kind == 8) {
+		sim_node_pause(n, ns);
+	} else if (kind < 11) {
+		cut_all(cl, n, 1 + what % 3);
+		scenario_run(sc, ns);
+		cut_all(cl, n, 0);
+	} else {
+		sim_clock_jump(n, (int64_t)(ns / SYS_MS) - 500);
+	}
+}
+
+void cluster_heal(struct cluster *cl)
+{
+	sim_faults_set(cl->sc->w, &sim_no_faults);
+	cut_all(cl, cl->meta, 0);
+	for (uint32_t i = 0; i < cl->n_machines; i++)
+		cut_all(cl, cl->machines[i].node, 0);
+	cluster_start(cl);
+	scenario_run(cl->sc, 4 * SYS_SEC); /* a slow disk is slow for 2 s, a pause may last */
+	cluster_start(cl);
+}
+
+static bool all_down(const struct cluster *cl)
+{
+	for (uint32_t i = 0; i < cl->n_machines; i++)
+		if (sim_node_up(cl->machines[i].node))
+			return false;
+	return true;
+}
+
+void cluster_judge(struct cluster *cl, worker_fn *fn, void *mine, uint64_t within_ns)
+{
+	struct scenario *sc = cl->sc;
+	uint64_t until_ns = sim_now_ns(sc->w) + STOP_SEC * SYS_SEC;
+
+	cl->stop = true;
+	while (!all_down(cl) && sim_now_ns(sc->w) < until_ns && sc->violations == 0)
+		scenario_run(sc, 200 * SYS_MS);
+	if (!all_down(cl))
+		violation(sc, "clients end by themselves", "some have not");
+	if (sc->violations > 0)
+		return;
+	cl->stop = false;
+	machine_init(cl, &cl->judge, "judge", 1, fn);
+	cl->judge.workers[0].mine = mine;
+	sim_node_start(cl->judge.node, machine_main, &cl->judge);
+	until_ns = sim_now_ns(sc->w) + within_ns;
+	while (sim_node_up(cl->judge.node) && sim_now_ns(sc->w) < until_ns && sc->violations == 0)
+		scenario_run(sc, 200 * SYS_MS);
+	if (!cl->judged)
+		violation(sc, "when the faults have stopped, everything works again",
+			"the last client is %s",
+			sim_node_up(cl->judge.node) ? "still at work" :
+						      err_name(sim_node_result(cl->judge.node)));
+}
+
+void cluster_audit(struct cluster *cl)
+{
+	uint64_t until_ns = sim_now_ns(cl->sc->w) + AUDIT_SEC * SYS_SEC;
+
+	cl->audit = true;
+	while (cl->audit && sim_now_ns(cl->sc->w) < until_ns)
+		scenario_run(cl->sc, TICK_NS);
+	if (cl->audit)
+		violation(cl->sc, "when the faults have stopped, everything works again",
+			"the shard did not walk its rows");
+}

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cluster.h: the nodes of a simulated cluster: a metadata server, and machines with clients.  The
+ * structs live in scenario_alloc(): they are what the world knows, not what nodes may learn. */
+#ifndef SIM_CLUSTER_H
+#define SIM_CLUSTER_H
+#include "client/client.h"
+#include "sim/ledger.h"
+
+enum { WORKERS_MAX = 6, CLIENTS_MAX = 6 };
+#define CLUSTER_ADDR "tcp:meta:9234"
+
+struct cluster;
+struct worker;
+/* One thing after another, until cluster_going() says no.  E_CANCELED ends it, too. */
+typedef PARKS int worker_fn(struct worker *w, struct client *c);
+struct worker {
+	struct cluster *cl;
+	struct sys *sys;
+	struct machine *machine;
+	struct client *client;
+	struct prng p;
+	uint32_t number;  /* over all machines */
+	worker_fn *run;
+	void *mine;       /* of the scenario; survives the machine */
+};
+struct machine {
+	struct cluster *cl;
+	struct sim_node *node;
+	uint32_t n_workers;
+	struct worker workers[WORKERS_MAX];
+	uint64_t starts;
+};
+struct cluster {
+	struct scenario *sc;
+	struct ledger *ledger;
+	struct sim_node *meta;
+	struct machine machines[CLIENTS_MAX];
+	uint32_t n_machines;
+	bool stop;        /* the workers are to end */
+	bool meta_stop;   /* the server is to end cleanly */
+	bool audit;       /* is asked for, and done: */
+	uint32_t audits;
+	uint64_t life;    /* of the shard, as it last said */
+	uint64_t files, used_bytes; /* at the last audit */
+	struct machine judge;
+	bool judged;      /* its work is done */
+};
+
+struct cluster *cluster_new(struct scenario *sc, uint32_t value_bytes_max);
+struct machine *cluster_machine(struct cluster *cl, uint32_t n_workers, worker_fn *run);
+void cluster_start(struct cluster *cl); /* every node that is down */
+/* One drawn misfortune: a node cut off, killed, without power, paused; a clock that jumps. */
+void cluster_misfortune(struct cluster *cl);
+/* No faults any more, everything up and connected. */
+void cluster_heal(struct cluster *cl);
+/* Ends the workers; then one more client runs fn, which has to end within the time. */
+void cluster_judge(struct cluster *cl, worker_fn *fn, void *mine, uint64_t within_ns);
+/* Asks the shard to walk its rows; violation() when it does not answer. */
+void cluster_audit(struct cluster *cl);
+
+/* ---- for workers ---- */
+bool cluster_going(const struct worker *w);
+/* A drawn deadline; and whether what ended by now kept it. */
+uint64_t worker_until(struct worker *w);
+void worker_in_time(struct worker *w, uint64_t until_ns, const char *what);
+#endif
