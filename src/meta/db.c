@@ -96,6 +96,8 @@ struct walk {
 	struct tree_walk *tree;
 	struct source s[3];
 	struct bytes to;
+	uint32_t *dead_left; /* deleted rows that it may still pass over; NULL: any number */
+	struct bytes tired;  /* the last of those; p is NULL as long as it may go on */
 	uint8_t to_room[EFFECT_KEY_MAX];
 };
 
@@ -135,6 +137,8 @@ void db_iter_begin(struct db_iter *it, struct db *db, struct bytes from, struct 
 	if (db->frozen != NULL)
 		memtable_walk_begin(&w->frozen, db->frozen, from, w->to);
 	w->tree = tree_walk_begin(db->tree, from);
+	w->dead_left = NULL;
+	w->tired = bytes_of(NULL, 0);
 	it->db = db;
 	it->impl = w;
 	db->walks++;
@@ -168,7 +172,7 @@ bool db_iter_next(struct db_iter *it, struct bytes *ret_key, struct bytes *ret_v
 	for (i = 0; i < 3; i++) /* what was given out was borrowed until now */
 		if (w->s[i].given)
 			advance(it->db, w, i);
-	while ((i = choose(it->db, w)) >= 0) {
+	while (w->tired.p == NULL && (i = choose(it->db, w)) >= 0) {
 		struct source s = w->s[i];
 
 		if (!s.deleted && !covered(it->db, i, s.key)) {
@@ -177,9 +181,29 @@ bool db_iter_next(struct db_iter *it, struct bytes *ret_key, struct bytes *ret_v
 			w->s[i].given = true;
 			return true;
 		}
-		advance(it->db, w, i);
+		if (w->dead_left != NULL && (*w->dead_left == 0 || --*w->dead_left == 0))
+			w->tired = s.key;
+		else
+			advance(it->db, w, i);
 	}
 	return false;
+}
+
+void db_iter_bound(struct db_iter *it, uint32_t *held_dead_left)
+{
+	struct walk *w = it->impl;
+
+	w->dead_left = held_dead_left;
+}
+
+bool db_iter_tired(const struct db_iter *it, struct bytes *ret_key)
+{
+	const struct walk *w = it->impl;
+
+	if (w->tired.p == NULL)
+		return false;
+	*ret_key = w->tired;
+	return true;
 }
 
 void db_iter_end(struct db_iter *it)

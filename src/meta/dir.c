@@ -85,8 +85,8 @@ static int rename_allowed(struct shard *sh, struct shard_call *c, const struct m
 			&c->note, E_CONFLICT, "a file and a directory do not replace each other");
 	if (dir && (rc = climb(sh, to->b, to->parent, from->row.inode, &c->note)) < 0)
 		return rc;
-	if (to->found && dir && !spot_same(from, to) && !dir_empty(sh, to->row.inode))
-		return err_set(&c->note, E_NOTEMPTY, "the directory to replace is not empty");
+	if (to->found && dir && !spot_same(from, to))
+		return dir_empty(sh, to->row.inode, &c->note);
 	return 0;
 }
 

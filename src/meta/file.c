@@ -291,8 +291,8 @@ int shard_delete(struct shard *sh, struct shard_call *c, const struct msg_delete
 		return err_set(&c->note, E_NOTFOUND, "no such name");
 	if ((rc = spot_condition(&at, m->flags, m->if_version, &c->note)) < 0)
 		return rc;
-	if (at.row.kind == ENTRY_DIR && !dir_empty(sh, at.row.inode))
-		return err_set(&c->note, E_NOTEMPTY, "the directory is not empty");
+	if (at.row.kind == ENTRY_DIR && (rc = dir_empty(sh, at.row.inode, &c->note)) < 0)
+		return rc;
 	spot_clear(sh, &at);
 	inode_free(sh, at.b, &at.inode);
 	if (inode_durable(&at.inode))

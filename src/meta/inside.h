@@ -173,7 +173,8 @@ void spot_clear(struct shard *sh, const struct spot *at);
 int spot_condition(
 	const struct spot *at, uint16_t flags, uint64_t if_version, struct err_note *note);
 int dir_check(struct shard *sh, const struct bucket *b, uint64_t parent, struct err_note *note);
-bool dir_empty(struct shard *sh, uint64_t inode);
+/* 0; E_NOTEMPTY; E_BUSY: so much was deleted from it that looking takes too long before a merge. */
+int dir_empty(struct shard *sh, uint64_t inode, struct err_note *note);
 static inline bool spot_same(const struct spot *a, const struct spot *b)
 {
 	return a->parent == b->parent && bytes_equal(a->name, b->name);

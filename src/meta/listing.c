@@ -131,8 +131,30 @@ static int visit(struct walk *w, struct bytes key, struct bytes value)
 	return 0;
 }
 
+/* The walk has passed over many deleted names: the page ends here, so that nobody else waits for
+ * it. A name that is its own fold cannot be the cursor; then the walk just goes on. */
+static int rest(struct walk *w, struct bytes dead)
+{
+	struct row_name row;
+
+	if (row_name_key_get(dead, &row) < 0)
+		return E_CORRUPT;
+	if (!bytes_equal(fold(w->m, row.name), row.name)) {
+		remember(w, row.name);
+		w->full = true;
+		return 0;
+	}
+	check(dead.len < LIST_KEY_MAX);
+	memmove(w->sh->list_from, dead.p, dead.len);
+	w->sh->list_from[dead.len] = 0;
+	w->from = bytes_of(w->sh->list_from, dead.len + 1);
+	w->again = true;
+	return 0;
+}
+
 static int walk(struct walk *w)
 {
+	uint32_t dead_left = LIST_STEPS_MAX;
 	struct bytes key, value;
 	struct db_iter it;
 	int rc = 0;
@@ -142,8 +164,11 @@ static int walk(struct walk *w)
 		if (bytes_compare(w->from, w->to) >= 0)
 			return 0;
 		db_iter_begin(&it, w->sh->db, w->from, w->to);
+		db_iter_bound(&it, &dead_left);
 		while (rc == 0 && !w->full && !w->again && db_iter_next(&it, &key, &value))
 			rc = visit(w, key, value);
+		if (rc == 0 && !w->full && !w->again && db_iter_tired(&it, &key))
+			rc = rest(w, key);
 		db_iter_end(&it);
 	} while (rc == 0 && !w->full && w->again);
 	return rc;

@@ -221,6 +221,47 @@ static void a_fold_outlives_its_first_name(void)
 	check(strcmp(kit_list(b, 0, "", '/', "", 10), "h/") == 0);
 }
 
+/* Names that were merged and then deleted cost a page no more than its steps, and a directory that
+ * is full of them says so. */
+static void deleted_names_are_passed_by(void)
+{
+	struct msg_bucket_create m = { .name = BYTES("t"), .kind = BUCKET_TREE };
+	uint64_t dir;
+	int pages = 1;
+
+	b = kit_bucket_of(&m);
+	check(kit_mkdir(b, 0, "d") == 0);
+	dir = kit.put.inode;
+	for (int i = 0; i < LIST_STEPS_MAX + 5; i++) {
+		char name[32];
+
+		snprintf(name, sizeof name, "%06d", i);
+		check(kit_put_at(b, dir, name, BYTES(""), 0, 0, 0) == 0);
+	}
+	kit_sleep(1000); /* into the tree */
+	for (int i = 0; i < LIST_STEPS_MAX + 5; i++) {
+		char name[32];
+
+		snprintf(name, sizeof name, "%06d", i);
+		check(kit_delete(b, dir, name) == 0);
+	}
+	check(kit_delete(b, 0, "d") == E_BUSY);
+	check(strcmp(kit_list(b, dir, "", 0, "", 10), "") == 0);
+	for (; kit.list.next.len > 0; pages++) {
+		struct msg_list q = { .bucket = b, .parent = dir };
+		uint8_t cursor[32];
+
+		check(kit.list.next.len < sizeof cursor);
+		memcpy(cursor, kit.list.next.p, kit.list.next.len);
+		q.after = bytes_of(cursor, kit.list.next.len);
+		check(shard_list(kit.sh, &kit.c, &q, &kit.list) == 0);
+		check(kit.list.entries.n == 0);
+	}
+	check(pages == 2);
+	kit_sleep(1000);
+	check(kit_delete(b, 0, "d") == 0);
+}
+
 static void run(void **state)
 {
 	kit_run(*state);
@@ -239,6 +280,7 @@ int main(void)
 		TEST(a_page_fits_a_message),
 		TEST(expired_names_are_passed_by),
 		TEST(a_fold_outlives_its_first_name),
+		TEST(deleted_names_are_passed_by),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

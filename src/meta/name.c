@@ -181,16 +181,21 @@ int spot_condition(
 	return 0;
 }
 
-bool dir_empty(struct shard *sh, uint64_t inode)
+int dir_empty(struct shard *sh, uint64_t inode, struct err_note *note)
 {
+	uint32_t dead_left = LIST_STEPS_MAX;
 	struct bytes key, value;
 	struct row_range r;
 	struct db_iter it;
-	bool any;
+	bool any, tired;
 
 	row_range_one(&r, ROW_name_TABLE, inode);
 	db_iter_begin(&it, sh->db, r.from, r.to);
+	db_iter_bound(&it, &dead_left);
 	any = db_iter_next(&it, &key, &value);
+	tired = db_iter_tired(&it, &key);
 	db_iter_end(&it);
-	return !any;
+	if (any)
+		return err_set(note, E_NOTEMPTY, "the directory is not empty");
+	return tired ? err_set(note, E_BUSY, "the directory is still being emptied") : 0;
 }

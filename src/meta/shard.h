@@ -116,7 +116,7 @@ int shard_mkdir(
 	struct shard *sh, struct shard_call *c, const struct msg_mkdir *m, struct msg_put_ok *ret);
 /* E_LOST; E_CONFLICT: it is being consumed. */
 int shard_persist(struct shard *sh, struct shard_call *c, const struct msg_persist *m);
-enum { LIST_STEPS_MAX = 16384 };
+enum { LIST_STEPS_MAX = 4096 };
 
 /* ---- for the controller, which keeps rows of its own here ---- */
 struct db *shard_db(struct shard *sh);
