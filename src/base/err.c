@@ -63,7 +63,7 @@ int err_wrap(struct err_note *note, int rc, const char *fmt, ...)
 	n += 2;
 	keep = strlen(note->text);
 	if (keep > sizeof note->text - 1 - n)
-		keep = sizeof note->text - 1 - n; /* the outer words name the object: they stay whole */
+		keep = sizeof note->text - 1 - n; /* the outer words name the object: whole */
 	memmove(note->text + n, note->text, keep);
 	memcpy(note->text, front, n);
 	note->text[n + keep] = '\0';

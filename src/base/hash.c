@@ -6,8 +6,8 @@
 
 uint32_t crc32c(uint32_t seed, const void *p, size_t len)
 {
-	/* isa-l declares the buffer writable but only reads it, takes an int length, and leaves both
-	 * inversions to the caller. */
+	/* isa-l declares the buffer writable but only reads it, takes an int length, and leaves
+	 * both inversions to the caller. */
 	unsigned char *at = (unsigned char *)(uintptr_t)p;
 	uint32_t crc = ~seed;
 

@@ -21,7 +21,8 @@ static inline void list_add_before(struct list *at, struct list *n)
 	at->prev = n;
 }
 
-static inline void list_push(struct list *l, struct list *n) { list_add_before(l, n); } /* at tail */
+/* at the tail */
+static inline void list_push(struct list *l, struct list *n) { list_add_before(l, n); }
 
 static inline void list_remove(struct list *n)
 {

@@ -129,6 +129,11 @@ struct room_sum {
 /* server 0: all; tier TIER_COUNT: all; domain 0: all (for one domain capacity and free are zero).
  */
 struct room_sum room_sum(const struct room *r, uint32_t server, uint8_t tier, uint64_t domain);
+/* What each domain holds, used and granted: calls each for every egroup that is not lost. */
+void room_held(const struct room *r,
+	void (*each)(void *arg, uint64_t domain, uint8_t tier, uint64_t held_bytes), void *arg);
+/* Devices of the tier on servers that are up. */
+uint32_t room_devices(const struct room *r, uint8_t tier);
 void room_audit(const struct room *r); /* stops the process when an invariant does not hold */
 
 /* ---- after a restart ---- */

@@ -100,6 +100,29 @@ struct room_sum room_sum(const struct room *r, uint32_t server, uint8_t tier, ui
 	return s;
 }
 
+void room_held(const struct room *r,
+	void (*each)(void *arg, uint64_t domain, uint8_t tier, uint64_t held_bytes), void *arg)
+{
+	for (uint32_t i = 0; i < r->limits.egroups_max; i++) {
+		const struct egroup *e = &r->egroups[i];
+
+		if (e->live && !e->lost && e->used + e->granted > 0)
+			each(arg, e->domain, device_of(r, e)->tier, e->used + e->granted);
+	}
+}
+
+uint32_t room_devices(const struct room *r, uint8_t tier)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < r->n_devices; i++) {
+		const uint32_t *at = map64_get(&r->server_at, r->devices[i].server);
+
+		n += r->devices[i].tier == tier && at != NULL && r->servers[*at].up;
+	}
+	return n;
+}
+
 static void audit_egroup(const struct room *r, const struct egroup *e)
 {
 	uint64_t granted = 0;

@@ -3,9 +3,9 @@
  *
  * A fiber runs until it parks; nothing else on its loop runs meanwhile, and it never changes loop.
  * A loop has three queues: *ready* fibers, *late* fibers (woken once nothing is ready any more: the
- * end of a turn, where group commit lives) and *timers*.  The loop reads no clock: whoever drives it
- * (sys/uv, sys/sim) says what time it is.  Times are monotonic nanoseconds; FOREVER is no deadline
- * and is allowed only for a fiber that waits to be cancelled. */
+ * end of a turn, where group commit lives) and *timers*.  The loop reads no clock: whoever drives
+ * it (sys/uv, sys/sim) says what time it is.  Times are monotonic nanoseconds; FOREVER is no
+ * deadline and is allowed only for a fiber that waits to be cancelled. */
 #ifndef FIBER_FIBER_H
 #define FIBER_FIBER_H
 #include "base/list.h"
@@ -13,7 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PARKS /* may let other fibers run before it returns: what was true before must be checked again */
+/* May let other fibers run before it returns: what was true before must be checked again. */
+#define PARKS
 #define FOREVER UINT64_MAX
 
 typedef int fiber_fn(void *arg);
@@ -54,7 +55,7 @@ struct fiber *fiber_self(void);
  * (FIBER_NAME_MAX).  E_BUSY when the stack pool is empty: back-pressure, not a bug. */
 int fiber_start(struct group *g, const char *name, fiber_fn *fn, void *arg);
 
-/* Parks until fiber_wake() or the deadline.  Returns what the waker passed; E_TIMEOUT; or E_CANCELED.
+/* Parks until fiber_wake() or the deadline: what the waker passed, E_TIMEOUT or E_CANCELED.
  * unhook(hook), which may be NULL, is called exactly once when the park ends by deadline or
  * cancellation: it must take the fiber out of whatever would have woken it, and neither park nor
  * wake.  A fiber that is already cancelled does not park (unhook is still called). */
@@ -93,12 +94,14 @@ struct group {
 };
 void group_init(struct group *g, struct loop *l); /* caller's storage */
 void group_cancel(struct group *g);               /* also what is started into it later */
-PARKS int group_wait(struct group *g);            /* the one wait without a deadline: children have theirs */
+/* The one wait without a deadline: children have theirs. */
+PARKS int group_wait(struct group *g);
 
 /* Fibers waiting for a condition, first come first served. */
 struct waitq { struct list waiters; };
 void waitq_init(struct waitq *q);
-PARKS int waitq_wait(struct waitq *q, uint64_t until_ns); /* 0 when woken; look again at the condition */
+/* 0 when woken: look again at the condition. */
+PARKS int waitq_wait(struct waitq *q, uint64_t until_ns);
 void waitq_wake_one(struct waitq *q);
 void waitq_wake_all(struct waitq *q);
 static inline bool waitq_empty(const struct waitq *q) { return list_empty(&q->waiters); }

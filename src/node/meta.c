@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "node/meta.h"
 #include "base/check.h"
+#include "control/control.h"
 #include "meta/serve.h"
+#include <stdio.h>
 
 enum { CLOSE_SEC = 90 };
 
@@ -39,6 +41,28 @@ static PARKS int listen_all(struct meta *m, const struct meta_opts *o, struct er
 	return 0;
 }
 
+/* The controller lives beside the shard and goes with it: serve_close() stops it. */
+static PARKS int add_control(
+	struct sys *s, struct meta *m, const struct meta_opts *o, struct err_note *note)
+{
+	char path[SYS_ADDR_MAX];
+	struct control_opts co = { .key_file = o->key_file != NULL ? o->key_file : path };
+	struct serve_guest guest;
+	struct control *ctl;
+	int rc;
+
+	if (strlen(o->dir) + sizeof "/key" > sizeof path)
+		return err_set(note, E_TOOBIG, "%s: too long a path", o->dir);
+	snprintf(path, sizeof path, "%s/key", o->dir);
+	if ((rc = control_new(s, serve_shard(m->v), &co, &ctl, note)) < 0)
+		return rc;
+	guest = control_guest(ctl);
+	if (o->auth != NULL)
+		guest.auth = o->auth;
+	serve_guest(m->v, &guest);
+	return 0;
+}
+
 static PARKS int run(struct meta *m, const struct meta_opts *o, struct err_note *note)
 {
 	int rc = listen_all(m, o, note);
@@ -65,7 +89,9 @@ int meta_serve(struct sys *s, const struct meta_opts *o, struct err_note *note)
 	waitq_init(&m.stop);
 	if ((rc = serve_open(s, &so, &m.v, note)) < 0)
 		return rc;
-	rc = run(&m, o, note);
+	rc = add_control(s, &m, o, note);
+	if (rc == 0)
+		rc = run(&m, o, note);
 	fiber_shield(sys_after(s, CLOSE_SEC * SYS_SEC));
 	close_rc = serve_close(m.v, rc < 0 ? NULL : note);
 	fiber_unshield();

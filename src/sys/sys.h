@@ -5,8 +5,8 @@
  * A struct sys is one loop's view of the world: one thread in sys/uv, one node in sys/sim.  Unless
  * marked otherwise a function may be called from any fiber of its loop only.  Every parking call
  * takes an absolute deadline in monotonic nanoseconds and returns E_TIMEOUT or E_CANCELED when that
- * is what ended it.  When note is not NULL a failure fills it with the operation, the object and the
- * system's own words. */
+ * is what ended it.  When note is not NULL a failure fills it with the operation, the object and
+ * the system's own words. */
 #ifndef SYS_SYS_H
 #define SYS_SYS_H
 #include "base/bytes.h"
@@ -24,7 +24,7 @@ struct sys_shm;
 struct loop *sys_loop(struct sys *s);
 
 /* ---- clock and chance ---- */
-uint64_t sys_now_ns(struct sys *s);   /* monotonic, read now (loop_now_ns() is cheaper: of the turn) */
+uint64_t sys_now_ns(struct sys *s);   /* monotonic, read now (of the turn: loop_now_ns()) */
 uint64_t sys_wall_ms(struct sys *s);  /* Unix time; may jump either way; frees nothing but a ttl */
 uint64_t sys_random(struct sys *s);   /* for jitter and placement */
 void sys_secret(struct sys *s, void *ret_p, size_t len); /* for tokens and seeds of hash tables */
@@ -43,7 +43,8 @@ enum { SYS_ADDR_MAX = 256, SYS_FDS_MAX = 4 };
 struct sys_listener;
 struct sys_stream;
 
-PARKS int sys_listen(struct sys *s, const char *addr, struct sys_listener **ret_l, struct err_note *note);
+PARKS int sys_listen(struct sys *s, const char *addr, struct sys_listener **ret_l,
+	struct err_note *note);
 const char *sys_listener_addr(const struct sys_listener *l); /* as bound, with the real port */
 PARKS int sys_accept(struct sys_listener *l, uint64_t until_ns, struct sys_stream **ret_c);
 void sys_listener_close(struct sys_listener *l); /* accepting fibers get E_CLOSED; NULL is fine */
@@ -57,16 +58,16 @@ PARKS int64_t sys_recv(struct sys_stream *c, void *buf, size_t cap, uint64_t unt
  * everything at once.  The vector is scribbled on. */
 PARKS int sys_send(struct sys_stream *c, struct iovec *iov, int n_iov, uint64_t until_ns);
 /* Unix sockets only: sends the bytes with shared memory descriptors beside them. */
-PARKS int sys_send_shm(struct sys_stream *c, const void *buf, size_t len, struct sys_shm *const *shm,
-	int n_shm, uint64_t until_ns);
+PARKS int sys_send_shm(struct sys_stream *c, const void *buf, size_t len,
+	struct sys_shm *const *shm, int n_shm, uint64_t until_ns);
 /* The oldest descriptor that arrived with bytes already received; NULL when there is none.  The
  * caller owns it.  Descriptors that nobody takes are closed with the stream. */
 struct sys_shm *sys_recv_shm(struct sys_stream *c);
 void sys_stream_shut(struct sys_stream *c);  /* both parked sides return E_CLOSED */
-void sys_stream_close(struct sys_stream *c); /* frees it: no fiber may be parked on it; NULL is fine */
+void sys_stream_close(struct sys_stream *c); /* frees it: no fiber is parked on it; NULL is fine */
 const char *sys_stream_peer(const struct sys_stream *c); /* for messages */
 bool sys_stream_local(const struct sys_stream *c);       /* a Unix socket: same kernel */
-int64_t sys_stream_uid(const struct sys_stream *c);      /* peer's user id on a Unix socket, else -1 */
+int64_t sys_stream_uid(const struct sys_stream *c);      /* peer's on a Unix socket, else -1 */
 
 /* ---- files ---- */
 enum sys_open_flags {
@@ -75,7 +76,7 @@ enum sys_open_flags {
 	SYS_CREATE = 4,   /* when missing, mode 0600 */
 	SYS_EXCL = 8,     /* E_EXISTS when it is there */
 	SYS_TRUNC = 16,
-	SYS_DIRECT = 32,  /* no page cache: offsets, lengths, addresses are multiples of SYS_BLOCK */
+	SYS_DIRECT = 32,  /* no page cache: offset, length, address are multiples of SYS_BLOCK */
 };
 enum { SYS_BLOCK = 4096 };
 struct sys_file;
@@ -84,20 +85,25 @@ PARKS int sys_open(struct sys *s, const char *path, unsigned flags, struct sys_f
 	struct err_note *note);
 void sys_close(struct sys_file *f);
 /* The whole length or an error: a read that meets the end returns the count up to it. */
-PARKS int64_t sys_pread(struct sys_file *f, void *buf, size_t len, uint64_t off, struct err_note *note);
-PARKS int sys_pwrite(struct sys_file *f, const void *buf, size_t len, uint64_t off, struct err_note *note);
+PARKS int64_t sys_pread(struct sys_file *f, void *buf, size_t len, uint64_t off,
+	struct err_note *note);
+PARKS int sys_pwrite(struct sys_file *f, const void *buf, size_t len, uint64_t off,
+	struct err_note *note);
 /* As sys_pwrite, at once on the loop when the file is buffered: for the log, whose bytes go to the
  * page cache in microseconds.  May still park (sys/sim). */
 PARKS int sys_pwrite_now(struct sys_file *f, const void *buf, size_t len, uint64_t off,
 	struct err_note *note);
-PARKS int sys_sync(struct sys_file *f, struct err_note *note); /* fdatasync on a worker; never retried */
+/* fdatasync on a worker; never retried. */
+PARKS int sys_sync(struct sys_file *f, struct err_note *note);
 PARKS int sys_truncate(struct sys_file *f, uint64_t len, struct err_note *note);
-PARKS int sys_allocate(struct sys_file *f, uint64_t off, uint64_t len, struct err_note *note); /* E_FULL */
+/* E_FULL: there is no room. */
+PARKS int sys_allocate(struct sys_file *f, uint64_t off, uint64_t len, struct err_note *note);
 PARKS int sys_punch(struct sys_file *f, uint64_t off, uint64_t len, struct err_note *note);
 PARKS int sys_file_bytes(struct sys_file *f, uint64_t *ret_len, struct err_note *note);
 int sys_lock(struct sys_file *f); /* exclusive for this process, until closed; E_INUSE */
 
-PARKS int sys_mkdir(struct sys *s, const char *path, struct err_note *note); /* 0 when it is there */
+/* 0 also when it is there. */
+PARKS int sys_mkdir(struct sys *s, const char *path, struct err_note *note);
 /* A file or an empty directory. */
 PARKS int sys_unlink(struct sys *s, const char *path, struct err_note *note);
 PARKS int sys_rename(struct sys *s, const char *from, const char *to, struct err_note *note);
@@ -114,8 +120,9 @@ int sys_shm_new(struct sys *s, const char *name, uint64_t len, struct sys_shm **
 	struct err_note *note);
 /* A second handle of the same memory whose descriptor can only be mapped for reading. */
 int sys_shm_reader(struct sys_shm *m, struct sys_shm **ret_reader, struct err_note *note);
-int sys_shm_map(struct sys_shm *m, void **ret_p, struct err_note *note); /* as its descriptor allows */
-uint64_t sys_shm_bytes(const struct sys_shm *m); /* verified against the descriptor, not announced */
+/* As its descriptor allows. */
+int sys_shm_map(struct sys_shm *m, void **ret_p, struct err_note *note);
+uint64_t sys_shm_bytes(const struct sys_shm *m); /* as the descriptor says, not as announced */
 void sys_shm_close(struct sys_shm *m);           /* unmaps and closes; NULL is fine */
 /* Touches the pages on a worker so that the first writer does not pay for them. */
 PARKS int sys_shm_prefault(struct sys_shm *m, uint64_t off, uint64_t len);
@@ -130,7 +137,8 @@ struct sys_proc;
 int sys_spawn(struct sys *s, const char *const argv[], const char *const env[] /* added to ours */,
 	struct sys_proc **ret_p, struct err_note *note);
 int64_t sys_proc_pid(const struct sys_proc *p);
-PARKS int sys_proc_wait(struct sys_proc *p, uint64_t until_ns, int *ret_status); /* as the shell: 128+signal */
+/* The status is as the shell's: 128 + signal. */
+PARKS int sys_proc_wait(struct sys_proc *p, uint64_t until_ns, int *ret_status);
 void sys_proc_kill(struct sys_proc *p, int signal);
 void sys_proc_close(struct sys_proc *p); /* has ended, or is left alone */
 PARKS int sys_signal_wait(struct sys *s, uint64_t until_ns, int *ret_signal); /* INT, TERM, HUP */
@@ -145,5 +153,5 @@ uint32_t sys_cpus(struct sys *s);
 int64_t sys_pid(struct sys *s);
 int64_t sys_uid(struct sys *s);
 const char *sys_host(struct sys *s);
-void sys_log(struct sys *s, const char *line); /* one line of the program's log: stderr, or the trace */
+void sys_log(struct sys *s, const char *line); /* one line of the log: stderr, or the trace */
 #endif

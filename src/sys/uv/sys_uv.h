@@ -24,6 +24,7 @@ struct sys_thread;
 typedef int sys_thread_fn(struct sys *s, void *arg);
 int sys_uv_thread(struct sys *s, const char *name, sys_thread_fn *main_fn, void *arg,
 	struct sys_thread **ret_t, struct err_note *note);
-void sys_uv_thread_stop(struct sys_thread *t); /* cancels its main fiber; safe from the owner's loop */
+/* Cancels its main fiber; safe from the owner's loop. */
+void sys_uv_thread_stop(struct sys_thread *t);
 PARKS int sys_uv_thread_join(struct sys_thread *t, int *ret_rc);
 #endif

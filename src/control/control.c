@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The controller's life, its connections, and the one fiber that looks at everything that time
+ * changes. */
+#include "control/own.h"
+
+/* ---- requests ---- */
+struct conn *conn_of(const struct control *ctl, const struct rpc_conn *c)
+{
+	struct conn *conn = map_get(&ctl->conns, (uintptr_t)c);
+
+	check(conn != NULL);
+	return conn;
+}
+
+void call_begin(const struct control *ctl, const struct rpc_request *r, struct shard_call *ret_c)
+{
+	const struct conn *conn = conn_of(ctl, r->conn);
+
+	memset(ret_c, 0, sizeof *ret_c);
+	ret_c->who = conn->who;
+	ret_c->session = conn->session;
+	ret_c->number = (r->cookie & FRAME_COOKIE_PLAIN) != 0 ? 0 : r->cookie;
+	ret_c->version = rpc_conn_version(r->conn);
+}
+
+void answer(struct control *ctl, struct rpc_request *r, const struct shard_call *c, int rc,
+	uint16_t op, const void *msg)
+{
+	struct rpc_gate g = { shard_seen(ctl->sh), c->sync };
+
+	if (rc < 0)
+		rpc_reply_error(r, rc, &c->note, g);
+	else
+		rpc_reply(r, op, msg, bytes_of(NULL, 0), g);
+}
+
+static const struct rpc_op control_ops[] = {
+	{ OP_job_register, RPC_INLINE, on_job_register },
+	{ OP_job_renew, RPC_INLINE, on_job_renew },
+	{ OP_job_list, RPC_INLINE, on_job_list },
+	{ OP_job_end, RPC_FIBER, on_job_end },
+	{ OP_job_bill, RPC_INLINE, on_job_bill },
+	{ OP_status, RPC_INLINE, on_status },
+	{ OP_store_register, RPC_FIBER, on_store_register },
+	{ OP_heartbeat, RPC_INLINE, on_heartbeat },
+};
+
+/* ---- who calls ---- */
+static int resolve(void *arg, struct bytes text, struct principal *ret_p, struct err_note *note)
+{
+	struct control *ctl = arg;
+	const struct job *j;
+	struct token t;
+
+	if (token_read(ctl->key, text, &t) < 0)
+		return err_set(note, E_DENIED, "the token is nobody's");
+	if (t.admin) {
+		*ret_p = (struct principal){ .admin = true };
+		return 0;
+	}
+	j = job_find(ctl, t.job);
+	if (j == NULL || j->state.now != JOB_ACTIVE)
+		return err_set(note, E_GONE, "job %llu has ended", (unsigned long long)t.job);
+	if (j->row.epoch != t.epoch)
+		return err_set(note, E_DENIED, "the token of job %llu was replaced",
+			(unsigned long long)t.job);
+	*ret_p = (struct principal){ .job = t.job };
+	return 0;
+}
+
+static int opened(void *arg, struct rpc_conn *c, const struct principal *who,
+	struct session *session, struct err_note *note)
+{
+	struct control *ctl = arg;
+	struct conn *conn = calloc(1, sizeof *conn);
+	struct job *j = who->admin ? NULL : job_find(ctl, who->job);
+
+	if (conn == NULL || map_put(&ctl->conns, (uintptr_t)c, conn) < 0) {
+		free(conn);
+		return err_set(note, E_NOMEM, "no memory for a connection");
+	}
+	conn->rpc = c;
+	conn->who = *who;
+	conn->session = session;
+	list_push(&ctl->conn_list, &conn->link);
+	if (j != NULL) {
+		j->n_conns++;
+		job_hear(ctl, j);
+	}
+	return 0;
+}
+
+static void lost(void *arg, struct rpc_conn *c) { servers_lost(arg, c); }
+
+static void closed(void *arg, struct rpc_conn *c)
+{
+	struct control *ctl = arg;
+	struct conn *conn = map_remove(&ctl->conns, (uintptr_t)c);
+	struct job *j;
+
+	check(conn != NULL);
+	check(conn->n_asking == 0);
+	j = conn->who.admin ? NULL : job_find(ctl, conn->who.job);
+	if (j != NULL) { /* NULL: it ended long ago and its bill was forgotten */
+		check(j->n_conns > 0);
+		j->n_conns--;
+		job_hear(ctl, j);
+	}
+	list_remove(&conn->link);
+	free(conn);
+}
+
+static PARKS void stop(void *arg) { control_free(arg); }
+
+struct serve_guest control_guest(struct control *ctl)
+{
+	return (struct serve_guest){ .ops = control_ops,
+		.n_ops = sizeof control_ops / sizeof control_ops[0],
+		.arg = ctl,
+		.auth = &ctl->auth,
+		.opened = opened,
+		.lost = lost,
+		.closed = closed,
+		.stop = stop };
+}
+
+size_t control_token(const struct control *ctl, char ret_text[TOKEN_CHARS_MAX])
+{
+	return token_admin(ctl->key, ret_text);
+}
+
+/* ---- life ---- */
+static PARKS int tick(void *arg)
+{
+	struct control *ctl = arg;
+
+	fiber_note(0, "looks at leases, servers and bills");
+	for (;;) {
+		uint64_t now_ns = loop_now_ns(sys_loop(ctl->sys));
+		bool stalled = now_ns - ctl->ticked_ns > STALL_MS * SYS_MS;
+
+		ctl->ticked_ns = now_ns;
+		if (shard_failed(ctl->sh) == 0) {
+			bill_look(ctl);
+			servers_look(ctl, stalled);
+			jobs_look(ctl, stalled);
+			if (now_ns - ctl->saved_ns >= LIMIT_BILL_SAVE_MS * SYS_MS) {
+				ctl->saved_ns = now_ns;
+				bill_save(ctl);
+			}
+		}
+		if (fiber_sleep(now_ns + TICK_MS * SYS_MS) < 0)
+			return 0;
+	}
+}
+
+static uint64_t ns_of(uint64_t given_ms, uint64_t default_ms)
+{
+	return (given_ms != 0 ? given_ms : default_ms) * SYS_MS;
+}
+
+PARKS static int begin(struct control *ctl, const struct control_opts *o, struct err_note *note)
+{
+	int rc = 0;
+
+	if (o->key_file != NULL)
+		rc = token_key_load(ctl->sys, o->key_file, ctl->key, note);
+	else
+		memcpy(ctl->key, o->key, sizeof ctl->key);
+	if (rc < 0 || (rc = jobs_load(ctl, note)) < 0 || (rc = servers_load(ctl, note)) < 0)
+		return rc;
+	token_cap_key(ctl->key, ctl->cap_key);
+	large_policy(ctl->sh, &(struct large_policy){ .tiers = job_tiers, .quota = job_quota,
+				      .cap_key = ctl->cap_key, .arg = ctl });
+	rc = fiber_start(&ctl->fibers, "control", tick, ctl);
+	return rc < 0 ? err_set(note, rc, "no fiber left") : 0;
+}
+
+int control_new(struct sys *s, struct shard *sh, const struct control_opts *o,
+	struct control **ret_ctl, struct err_note *note)
+{
+	struct control *ctl = calloc(1, sizeof *ctl);
+	int rc;
+
+	check((o->key_file != NULL) != (o->key != NULL));
+	if (ctl == NULL)
+		return err_set(note, E_NOMEM, "no memory for a controller");
+	ctl->sys = s;
+	ctl->sh = sh;
+	ctl->auth = (struct auth){ resolve, ctl };
+	ctl->silent_ns = ns_of(o->server_silent_ms, LIMIT_SERVER_SILENT_MS);
+	ctl->gone_ns = ns_of(o->server_gone_ms, LIMIT_SERVER_GONE_MS);
+	ctl->fence_ns = ns_of(o->fence_ms, LIMIT_STORE_FENCE_MS);
+	ctl->born_ns = ctl->ticked_ns = ctl->saved_ns = sys_now_ns(s);
+	list_init(&ctl->conn_list);
+	list_init(&ctl->jobs);
+	group_init(&ctl->fibers, sys_loop(s));
+	ctl->fibers.keep_going = true;
+	if ((rc = begin(ctl, o, note)) < 0) {
+		control_free(ctl);
+		return rc;
+	}
+	*ret_ctl = ctl;
+	return 0;
+}
+
+void control_free(struct control *ctl)
+{
+	if (ctl == NULL)
+		return;
+	check(list_empty(&ctl->conn_list));
+	group_cancel(&ctl->fibers);
+	(void)group_wait(&ctl->fibers);
+	if (shard_failed(ctl->sh) == 0) {
+		bill_look(ctl);
+		bill_save(ctl);
+	}
+	jobs_fini(ctl);
+	servers_fini(ctl);
+	map_fini(&ctl->conns);
+	explicit_bzero(ctl->key, sizeof ctl->key);
+	explicit_bzero(ctl->cap_key, sizeof ctl->cap_key);
+	free(ctl);
+}

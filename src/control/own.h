@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* own.h: what the files of the controller share.  Only src/control includes it.
+ *
+ * (C1) a job's row and its struct say the same whenever somebody else may look; a state that lets
+ *      something go (ending, ended) is synced before it is acted on;
+ * (C2) nothing is given to a job that is not active: its token is refused, no bucket made for it;
+ * (C3) the end of a job is done by one fiber at a time, each step of which may be repeated. */
+#ifndef CONTROL_OWN_H
+#define CONTROL_OWN_H
+#include "base/check.h"
+#include "base/limit.h"
+#include "base/sm.h"
+#include "control/control.h"
+#include "core/hints.h"
+#include "core/meter.h"
+#include "meta/large.h"
+#include "meta/map.h"
+#include "meta/rows.h"
+#include <stdlib.h>
+
+enum {
+	TICK_MS = 250,          /* between looks at leases, servers and what is held */
+	STALL_MS = 2000,        /* a longer pause was ours: it counts against nobody */
+	END_WAIT_MS = 600000,   /* for which a caller waits for the end of a job */
+	REPLY_BYTES = LIMIT_FRAME_BODY_BYTES_MAX - 8192, /* lists in an answer */
+};
+
+struct job {
+	uint64_t id;
+	struct row_job row;     /* its name points to name */
+	struct sm state;        /* enum wire_job_state */
+	struct list link;       /* ctl->jobs, by id */
+	uint64_t heard_ns;      /* last call, or the last connection's end */
+	uint32_t n_conns;
+	bool ending;            /* a fiber is at its end */
+	bool billed;            /* the rows of its bill say what the meters do */
+	uint32_t n_waiting;     /* requests that wait for its end */
+	int end_rc;             /* why that fiber could not go on */
+	struct waitq ended;     /* told when it has ended, or could not */
+	struct meter meters[TIER_COUNT];
+	uint64_t held[TIER_COUNT]; /* while everybody's is summed up */
+	struct shard_io counted[TIER_COUNT]; /* of the shard's counts: in the meters */
+	uint8_t name[LIMIT_COMPONENT_BYTES_MAX];
+};
+
+struct conn {
+	struct list link;
+	struct rpc_conn *rpc;
+	struct principal who;
+	struct session *session;
+	uint32_t n_asking;      /* requests that wait for the end of its job */
+};
+
+struct device_note { uint8_t device, tier; uint64_t pinned_bytes; };
+struct server {
+	struct control *ctl;
+	uint32_t id;
+	struct sm state;        /* enum wire_server_state */
+	bool fenced;            /* surely serves nobody until it registers again */
+	uint64_t heard_ns;
+	struct rpc_conn *conn;  /* on which it registered; NULL: it is lost */
+	uint64_t n_dropped;
+	uint32_t cpu_permille, n_devices;
+	struct device_note devices[LIMIT_DEVICES_MAX];
+};
+
+struct control {
+	struct sys *sys;
+	struct shard *sh;
+	struct group fibers;
+	uint8_t key[TOKEN_KEY_BYTES], cap_key[TOKEN_KEY_BYTES];
+	struct auth auth;
+	uint64_t silent_ns, gone_ns, fence_ns;
+	uint64_t born_ns, ticked_ns, saved_ns;
+	struct map conns;       /* struct rpc_conn -> struct conn */
+	struct list conn_list;
+	struct map by_id;       /* job -> struct job */
+	struct list jobs;
+	uint32_t n_active, n_ended; /* active: that have not ended */
+	struct server *servers[LIMIT_SERVERS_MAX + 1]; /* by number; 0 is none */
+};
+
+/* ---- control.c ---- */
+struct conn *conn_of(const struct control *ctl, const struct rpc_conn *c);
+void call_begin(const struct control *ctl, const struct rpc_request *r, struct shard_call *ret_c);
+/* Answers behind the gate of what the shard has seen by now. */
+void answer(struct control *ctl, struct rpc_request *r, const struct shard_call *c, int rc,
+	uint16_t op, const void *msg);
+static inline int decoded(struct shard_call *c, int rc)
+{
+	return rc < 0 ? err_set(&c->note, rc, "the request cannot be decoded") : 0;
+}
+
+/* ---- jobs.c ---- */
+int jobs_load(struct control *ctl, struct err_note *note);
+void jobs_fini(struct control *ctl);
+struct job *job_find(const struct control *ctl, uint64_t id); /* NULL: there is none */
+void job_write(struct control *ctl, struct job *j);
+void job_hear(struct control *ctl, struct job *j);
+void jobs_look(struct control *ctl, bool stalled); /* leases that ran out, ends to be resumed */
+/* The job that a caller means and may see; 0 is its own.  E_NOTFOUND, E_DENIED. */
+int job_of(struct control *ctl, struct shard_call *c, uint64_t id, struct job **ret_j);
+void job_info(const struct control *ctl, const struct job *j, struct sub_job_info *ret_info);
+/* The order in which a job fills tiers: how many. */
+uint8_t job_tiers(void *arg, uint64_t job, uint8_t ret_tiers[TIER_COUNT]);
+int job_quota(void *arg, uint64_t job, uint64_t bytes, struct err_note *note);
+rpc_handler on_job_register, on_job_renew, on_job_list;
+
+/* ---- end.c ---- */
+void job_end_begin(struct control *ctl, struct job *j); /* active -> ending */
+void job_end_go_on(struct control *ctl, struct job *j); /* starts the fiber, if none is at it */
+rpc_handler on_job_end;
+
+/* ---- bill.c ---- */
+int bill_load(struct control *ctl, struct job *j);
+void bill_look(struct control *ctl);                    /* what everybody holds now */
+void bill_write(struct control *ctl, struct job *j);
+void bill_save(struct control *ctl);                    /* of all active jobs */
+void bill_delete(struct control *ctl, const struct job *j);
+rpc_handler on_job_bill;
+
+/* ---- servers.c, drops.c ---- */
+int servers_load(struct control *ctl, struct err_note *note);
+void servers_fini(struct control *ctl);
+void servers_look(struct control *ctl, bool stalled);
+void servers_lost(struct control *ctl, struct rpc_conn *c);
+void tiers_have(const struct control *ctl, struct hints_tier ret_have[TIER_COUNT]);
+rpc_handler on_store_register, on_heartbeat;
+PARKS int drops_run(void *arg); /* the fiber of a struct server */
+
+/* ---- status.c ---- */
+rpc_handler on_status;
+#endif

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Storage servers: registered, heard, silent, gone; and fenced, when they surely serve nobody.
+ *
+ * A server counts the time without an answer from when it sent the heartbeat that was answered
+ * last; we count from when we heard it, which is later, and an eighth more for clocks that differ.
+ */
+#include "control/own.h"
+
+static const struct sm_state server_states[] = {
+	[SERVER_UP] = { "up", TO(SERVER_SILENT) | TO(SERVER_UP) },
+	[SERVER_SILENT] = { "silent", TO(SERVER_UP) | TO(SERVER_GONE) | TO(SERVER_SILENT) },
+	[SERVER_GONE] = { "gone", TO(SERVER_UP) | TO(SERVER_SILENT) },
+};
+enum { REGISTER_MS = 10000 };
+
+/* Known from now on, with a fiber that sends it what it has to drop. */
+static struct server *server_add(struct control *ctl, uint32_t id)
+{
+	struct server *s = ctl->servers[id];
+
+	if (s != NULL)
+		return s;
+	s = calloc(1, sizeof *s);
+	if (s == NULL)
+		return NULL;
+	s->ctl = ctl;
+	s->id = id;
+	s->heard_ns = loop_now_ns(sys_loop(ctl->sys));
+	sm_init(&s->state, server_states, SERVER_SILENT);
+	if (fiber_start(&ctl->fibers, "drops", drops_run, s) < 0) {
+		free(s);
+		return NULL;
+	}
+	ctl->servers[id] = s;
+	return s;
+}
+
+int servers_load(struct control *ctl, struct err_note *note)
+{
+	for (uint32_t id = 0; (id = large_next_server(ctl->sh, id)) != 0;)
+		if (server_add(ctl, id) == NULL)
+			return err_set(note, E_NOMEM, "no room for storage server %u", id);
+	return 0;
+}
+
+void servers_fini(struct control *ctl)
+{
+	for (uint32_t i = 1; i <= LIMIT_SERVERS_MAX; i++)
+		free(ctl->servers[i]);
+}
+
+void tiers_have(const struct control *ctl, struct hints_tier ret_have[TIER_COUNT])
+{
+	for (uint8_t t = 0; t < TIER_COUNT; t++)
+		ret_have[t] = (struct hints_tier){ .devices = room_devices(large_room(ctl->sh), t),
+			.free_bytes = room_sum(large_room(ctl->sh), 0, t, 0).free };
+}
+
+static void silent(struct server *s)
+{
+	if (s->state.now == SERVER_UP)
+		large_server_up(s->ctl->sh, s->id, false);
+	sm_move(&s->state, SERVER_SILENT);
+}
+
+/* ---- time ---- */
+static void look_at(struct server *s, uint64_t now_ns)
+{
+	struct control *ctl = s->ctl;
+	uint64_t silent_ns = now_ns - s->heard_ns;
+
+	if (s->state.now == SERVER_UP && silent_ns > ctl->silent_ns)
+		silent(s);
+	if (s->state.now != SERVER_UP && !s->fenced
+		&& silent_ns > ctl->fence_ns + ctl->fence_ns / 8) {
+		s->fenced = true;
+		large_server_fenced(ctl->sh, s->id);
+	}
+	if (s->state.now == SERVER_SILENT && s->fenced && silent_ns > ctl->gone_ns)
+		sm_move(&s->state, SERVER_GONE);
+}
+
+void servers_look(struct control *ctl, bool stalled)
+{
+	uint64_t now_ns = loop_now_ns(sys_loop(ctl->sys));
+
+	for (uint32_t i = 1; i <= LIMIT_SERVERS_MAX; i++) {
+		struct server *s = ctl->servers[i];
+
+		if (s == NULL)
+			continue;
+		if (stalled)
+			s->heard_ns = now_ns;
+		look_at(s, now_ns);
+	}
+}
+
+void servers_lost(struct control *ctl, struct rpc_conn *c)
+{
+	for (uint32_t i = 1; i <= LIMIT_SERVERS_MAX; i++)
+		if (ctl->servers[i] != NULL && ctl->servers[i]->conn == c)
+			ctl->servers[i]->conn = NULL;
+}
+
+/* ---- requests ---- */
+static void note_devices(struct server *s, struct wire_list l)
+{
+	struct sub_device_info d;
+
+	s->n_devices = 0;
+	while (s->n_devices < LIMIT_DEVICES_MAX && sub_device_info_next(&l, &d)) {
+		(void)large_device(s->ctl->sh, s->id, &d); /* refused ones stay as they were */
+		s->devices[s->n_devices++] =
+			(struct device_note){ d.device, d.tier, d.pinned_bytes };
+	}
+}
+
+static void hear(struct server *s)
+{
+	s->heard_ns = loop_now_ns(sys_loop(s->ctl->sys));
+	if (s->state.now == SERVER_UP)
+		return;
+	sm_move(&s->state, SERVER_UP);
+	large_server_up(s->ctl->sh, s->id, true);
+}
+
+static PARKS int take_in(struct control *ctl, struct shard_call *c, struct rpc_request *r,
+	const struct msg_store_register *m, struct server **ret_s)
+{
+	struct server *s;
+	uint32_t id = 0;
+	int rc;
+
+	if (!c->who.admin)
+		return err_set(&c->note, E_DENIED, "only with the cluster's key");
+	if (m->addr.len == 0 && m->local.len == 0)
+		return err_set(&c->note, E_INVALID, "a storage server without an address");
+	if ((rc = large_register(ctl->sh, c, m, &id)) < 0)
+		return rc;
+	if ((s = server_add(ctl, id)) == NULL)
+		return err_set(&c->note, E_NOMEM, "no room for a storage server");
+	if (s->conn != NULL && s->conn != r->conn && rpc_conn_stream(s->conn) != NULL)
+		sys_stream_shut(rpc_conn_stream(s->conn));
+	s->conn = NULL;
+	s->fenced = false;
+	silent(s);
+	s->heard_ns = loop_now_ns(sys_loop(ctl->sys));
+	c->sync = true;
+	rc = shard_settle(ctl->sh, c, sys_after(ctl->sys, REGISTER_MS * SYS_MS));
+	if (rc < 0)
+		return err_set(&c->note, rc, "the registration is not on the medium yet");
+	if (large_server(ctl->sh, id)->incarnation != m->incarnation || s->conn != NULL)
+		return err_set(&c->note, E_STALE, "another process registered as this server");
+	*ret_s = s;
+	return 0;
+}
+
+/* What was given to it before must have been heard of: it is up when store_ok is on its way. */
+PARKS void on_store_register(void *arg, struct rpc_request *r)
+{
+	struct control *ctl = arg;
+	struct msg_store_register m;
+	struct msg_store_ok ok;
+	struct server *s = NULL;
+	struct shard_call c;
+	int rc;
+
+	call_begin(ctl, r, &c);
+	rc = decoded(&c, msg_store_register_get(r->body.p, r->body.len, r->version, &m));
+	if (rc == 0)
+		rc = take_in(ctl, &c, r, &m, &s);
+	if (rc == 0) {
+		ok = (struct msg_store_ok){ s->id, SHARD_EPOCH,
+			bytes_of(ctl->cap_key, sizeof ctl->cap_key) };
+		note_devices(s, m.devices);
+		if (rpc_conn_open(r->conn)) {
+			s->conn = r->conn;
+			hear(s);
+		}
+	}
+	answer(ctl, r, &c, rc, OP_store_ok, &ok);
+}
+
+void on_heartbeat(void *arg, struct rpc_request *r)
+{
+	struct control *ctl = arg;
+	struct msg_heartbeat_ok ok = { SHARD_EPOCH, sys_wall_ms(ctl->sys) };
+	struct msg_heartbeat m;
+	struct shard_call c;
+	struct server *s = NULL;
+	int rc;
+
+	call_begin(ctl, r, &c);
+	rc = decoded(&c, msg_heartbeat_get(r->body.p, r->body.len, r->version, &m));
+	if (rc == 0 && m.server <= LIMIT_SERVERS_MAX)
+		s = ctl->servers[m.server];
+	if (rc == 0 && (s == NULL || s->conn != r->conn || s->fenced
+		|| large_server(ctl->sh, s->id)->incarnation != m.incarnation))
+		rc = err_set(&c.note, E_STALE, "register first");
+	if (rc < 0) {
+		rpc_reply_error(r, rc, &c.note, RPC_NOW);
+		return;
+	}
+	s->cpu_permille = m.cpu_permille;
+	note_devices(s, m.devices);
+	hear(s);
+	rpc_reply(r, OP_heartbeat_ok, &ok, bytes_of(NULL, 0), RPC_NOW);
+}
