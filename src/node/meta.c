@@ -57,8 +57,6 @@ static PARKS int add_control(
 	if ((rc = control_new(s, serve_shard(m->v), &co, &ctl, note)) < 0)
 		return rc;
 	guest = control_guest(ctl);
-	if (o->auth != NULL)
-		guest.auth = o->auth;
 	serve_guest(m->v, &guest);
 	return 0;
 }
@@ -89,7 +87,7 @@ int meta_serve(struct sys *s, const struct meta_opts *o, struct err_note *note)
 	waitq_init(&m.stop);
 	if ((rc = serve_open(s, &so, &m.v, note)) < 0)
 		return rc;
-	rc = add_control(s, &m, o, note);
+	rc = o->auth != NULL ? 0 : add_control(s, &m, o, note);
 	if (rc == 0)
 		rc = run(&m, o, note);
 	fiber_shield(sys_after(s, CLOSE_SEC * SYS_SEC));

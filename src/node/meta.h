@@ -15,7 +15,7 @@ struct meta_opts {
 	uint64_t slab_bytes;      /* memory for small files; 0: SHARD_SLAB_BYTES_DEFAULT */
 	const struct db_opts *db; /* limits of the rows; NULL: defaults */
 	const char *key_file;     /* the cluster's; made when missing; NULL: "key" in dir */
-	const struct auth *auth;  /* NULL: the controller knows who is let in */
+	const struct auth *auth;  /* NULL: a controller tells who is let in; else there is none */
 	/* Called once everything listens, with the addresses as bound, in the order of listen. */
 	void (*ready)(void *arg, const char *const *bound, unsigned n_bound);
 	void *arg;
