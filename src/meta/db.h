@@ -54,8 +54,8 @@ struct db_iter {
 };
 void db_iter_begin(struct db_iter *it, struct db *db, struct bytes from, struct bytes to);
 bool db_iter_next(struct db_iter *it, struct bytes *ret_key, struct bytes *ret_value);
-/* Bounds what walks may cost: counts *held_dead_left down for each deleted row passed over, and ends
- * at 0.  Whether that is why a walk ended, and at which deleted row: go on behind it. */
+/* Bounds what walks may cost: counts *held_dead_left down for each deleted row passed over, and
+ * ends at 0.  Whether that is why a walk ended, and at which deleted row: go on behind it. */
 void db_iter_bound(struct db_iter *it, uint32_t *held_dead_left);
 bool db_iter_tired(const struct db_iter *it, struct bytes *ret_key);
 void db_iter_end(struct db_iter *it);
