@@ -102,6 +102,7 @@ static PARKS int steps(struct control *ctl, struct job *j)
 	cut(ctl, j);
 	if ((rc = drop_buckets(ctl, j)) < 0 || (rc = wait_for_room(ctl, j)) < 0)
 		return rc;
+	check(shard_job_dropping(ctl->sh, j->id) == 0);
 	bill_look(ctl);
 	sm_move(&j->state, JOB_ENDED);
 	ctl->n_active--;

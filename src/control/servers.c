@@ -76,8 +76,10 @@ static void look_at(struct server *s, uint64_t now_ns)
 		s->fenced = true;
 		large_server_fenced(ctl->sh, s->id);
 	}
-	if (s->state.now == SERVER_SILENT && s->fenced && silent_ns > ctl->gone_ns)
+	if (s->state.now == SERVER_SILENT && s->fenced && silent_ns > ctl->gone_ns) {
 		sm_move(&s->state, SERVER_GONE);
+		large_server_gone(ctl->sh, s->id);
+	}
 }
 
 void servers_look(struct control *ctl, bool stalled)
@@ -155,7 +157,7 @@ static PARKS int take_in(struct control *ctl, struct shard_call *c, struct rpc_r
 	return 0;
 }
 
-/* What was given to it before must have been heard of: it is up when store_ok is on its way. */
+/* It is up from its first heartbeat on, which says that it has the answer to this. */
 PARKS void on_store_register(void *arg, struct rpc_request *r)
 {
 	struct control *ctl = arg;
@@ -173,10 +175,8 @@ PARKS void on_store_register(void *arg, struct rpc_request *r)
 		ok = (struct msg_store_ok){ s->id, SHARD_EPOCH,
 			bytes_of(ctl->cap_key, sizeof ctl->cap_key) };
 		note_devices(s, m.devices);
-		if (rpc_conn_open(r->conn)) {
+		if (rpc_conn_open(r->conn))
 			s->conn = r->conn;
-			hear(s);
-		}
 	}
 	answer(ctl, r, &c, rc, OP_store_ok, &ok);
 }

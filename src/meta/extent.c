@@ -415,6 +415,13 @@ static bool list_server(struct shard *sh, struct places *p, uint32_t server)
 	return true;
 }
 
+static bool is_gone(const struct shard *sh, const struct room_egroup_info *info)
+{
+	const struct large_server *s = large_server(sh, info->server);
+
+	return info->tier == TIER_DRAM && s != NULL && s->gone;
+}
+
 /* One place; false when the page is full.  Its file offset must be the one that is due (L3). */
 static int add_place(struct shard *sh, struct places *p, const struct row_region *r, uint64_t due,
 	uint64_t *ret_domain, uint64_t *ret_len)
@@ -441,7 +448,8 @@ static int add_place(struct shard *sh, struct places *p, const struct row_region
 				    .root = e.root,
 				    .server = info.server,
 				    .tier = info.tier,
-				    .lost = !known || info.lost || info.doomed });
+				    .lost = !known || info.lost || info.doomed ||
+					    is_gone(sh, &info) });
 }
 
 static int walk_places(struct shard *sh, const struct row_inode *row, struct row_region *at,

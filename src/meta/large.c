@@ -198,9 +198,16 @@ void large_server_up(struct shard *sh, uint32_t server, bool up)
 	check(s != NULL);
 	s->pub.up = up;
 	if (up)
-		s->pub.fenced = false;
+		s->pub.fenced = s->pub.gone = false;
 	room_server_up(sh->large->room, server, up);
 	waitq_wake_all(&sh->large->work);
+}
+
+void large_server_gone(struct shard *sh, uint32_t server)
+{
+	check(sh->large->servers[server] != NULL);
+	check(sh->large->servers[server]->pub.fenced);
+	sh->large->servers[server]->pub.gone = true;
 }
 
 void large_server_fenced(struct shard *sh, uint32_t server)

@@ -31,6 +31,7 @@ void large_policy(
 /* ---- servers ---- */
 struct large_server {
 	uint32_t server;
+	bool gone;       /* silent for so long that nobody waits for it */
 	bool up, fenced; /* fenced: surely refuses everything until it registers again */
 	uint64_t uuid_hi, uuid_lo, incarnation;
 	char addr[256], local[256], host[256];
@@ -43,6 +44,8 @@ int large_device(struct shard *sh, uint32_t server, const struct sub_device_info
 void large_server_up(struct shard *sh, uint32_t server, bool up);
 void large_server_fenced(
 	struct shard *sh, uint32_t server); /* those who wait for its drops go on */
+void large_server_gone(
+	struct shard *sh, uint32_t server); /* until it is up, its memory is LOST to readers */
 const struct large_server *large_server(
 	const struct shard *sh, uint32_t server);                   /* NULL: unknown */
 uint32_t large_next_server(const struct shard *sh, uint32_t after); /* 0 at the end */

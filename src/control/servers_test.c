@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A storage server that speaks the real wire and forgets what it is told to: registered, silent,
+ * fenced, back; and drops that reach it once more when a connection or a process is lost. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include "control/kit_test.h"
+#include "wire/frame.h"
+
+enum { EGROUP = 16 * MIB, DRAM = 64 * MIB, BEAT_MS = 300, KEPT = 16 };
+
+static struct storage {
+	struct rpc_conn *c;
+	uint32_t server;
+	uint64_t incarnation;
+	bool beats, beating;   /* wanted; a fiber does */
+	bool holds;            /* keeps requests unanswered */
+	int refuses;           /* this code, when it is not 0 */
+	struct rpc_request kept[KEPT];
+	uint32_t n_kept, n_extents, n_egroups;
+	struct sub_extent_id last;
+} st;
+
+/* ---- what it is asked ---- */
+static void drop_answer(struct rpc_request *r)
+{
+	if (st.holds) {
+		check(st.n_kept < KEPT);
+		st.kept[st.n_kept++] = *r;
+	} else if (st.refuses < 0) {
+		rpc_reply_error(r, st.refuses, NULL, RPC_NOW);
+	} else {
+		rpc_reply_ok(r, RPC_NOW);
+	}
+}
+
+static void on_extent_drop(void *arg, struct rpc_request *r)
+{
+	struct msg_extent_drop m;
+
+	check(msg_extent_drop_get(r->body.p, r->body.len, r->version, &m) == 0);
+	check(m.epoch == SHARD_EPOCH);
+	st.n_extents += m.extents.n;
+	while (sub_extent_id_next(&m.extents, &st.last))
+		;
+	drop_answer(r);
+}
+
+static void on_egroup_drop(void *arg, struct rpc_request *r)
+{
+	struct msg_egroup_drop m;
+
+	check(msg_egroup_drop_get(r->body.p, r->body.len, r->version, &m) == 0);
+	st.n_egroups += m.egroups.n;
+	drop_answer(r);
+}
+
+static void on_lost(void *arg, struct rpc_conn *c)
+{
+	while (st.n_kept > 0)
+		rpc_drop(&st.kept[--st.n_kept]);
+}
+
+static const struct rpc_op storage_ops[] = {
+	{ OP_extent_drop, RPC_INLINE, on_extent_drop },
+	{ OP_egroup_drop, RPC_INLINE, on_egroup_drop },
+};
+static const struct rpc_service storage_service = {
+	.ops = storage_ops, .n_ops = 2, .lost = on_lost };
+
+static void answer_kept(void)
+{
+	st.holds = false;
+	while (st.n_kept > 0)
+		rpc_reply_ok(&st.kept[--st.n_kept], RPC_NOW);
+}
+
+/* ---- what it says ---- */
+static struct wire_list devices(uint8_t *room, size_t len, uint64_t pinned)
+{
+	struct wire_list_builder l = wire_list_begin(room, len, WIRE_VERSION);
+	bool fits = sub_device_info_add(&l, &(struct sub_device_info){ .device = 0,
+		.tier = TIER_DRAM, .capacity_bytes = DRAM, .egroup_bytes = EGROUP,
+		.pinned_bytes = pinned });
+
+	check(fits);
+	return wire_list_end(&l);
+}
+
+static int say_register(struct rpc_conn *c, uint64_t uuid, uint64_t incarnation)
+{
+	uint8_t room[512];
+	struct msg_store_register m = { .uuid_hi = uuid, .uuid_lo = uuid,
+		.incarnation = incarnation, .addr = BYTES("tcp:a:9"),
+		.devices = devices(room, sizeof room, 0) };
+	struct msg_store_ok ok;
+	int rc = kit_look(c, OP_store_register, &m, OP_store_ok, &ok);
+
+	if (rc < 0)
+		return rc;
+	check(ok.cap_key.len == TOKEN_KEY_BYTES);
+	check(ok.epoch == SHARD_EPOCH);
+	check(st.server == 0 || st.server == ok.server); /* an uuid keeps its number */
+	st.server = ok.server;
+	return 0;
+}
+
+static int say_heartbeat(struct rpc_conn *c, uint64_t incarnation, uint64_t pinned)
+{
+	uint8_t room[512];
+	struct msg_heartbeat m = { .server = st.server, .incarnation = incarnation,
+		.cpu_permille = 123, .devices = devices(room, sizeof room, pinned) };
+	struct rpc_call call = { .op = OP_heartbeat, .plain = true, .msg = &m };
+	struct msg_heartbeat_ok ok;
+	int rc = rpc_ask(c, &call, OP_heartbeat_ok, &ok, sys_after(kit.sys, SYS_SEC), NULL);
+
+	rpc_call_fini(&call);
+	return rc;
+}
+
+static int beat(void *arg)
+{
+	int rc = 0;
+
+	while (st.beats && (rc = say_heartbeat(st.c, st.incarnation, 0)) == 0)
+		kit_sleep(BEAT_MS);
+	st.beating = false;
+	return 0;
+}
+
+static struct sub_server_status storage_status(void)
+{
+	struct msg_status_ok ok = kit_status(0);
+	struct sub_server_status s;
+	bool found = sub_server_status_next(&ok.servers, &s);
+
+	check(found);
+	check(s.server == st.server);
+	return s;
+}
+
+static void storage_up(uint64_t incarnation)
+{
+	check(kit_connect(NULL, 0, &storage_service, &st.c) == 0);
+	st.incarnation = incarnation;
+	check(say_register(st.c, 7, incarnation) == 0);
+	check(storage_status().state == SERVER_SILENT);
+	check(say_heartbeat(st.c, incarnation, 0) == 0);
+	st.beats = st.beating = true;
+	check(fiber_start(&kit.g, "beat", beat, NULL) == 0);
+}
+
+static void storage_quiet(void)
+{
+	st.beats = false;
+	while (st.beating)
+		kit_sleep(BEAT_MS / 3);
+}
+
+static void storage_away(void)
+{
+	storage_quiet();
+	rpc_close(st.c);
+	st.c = NULL;
+}
+
+/* ---- a file on it ---- */
+struct file {
+	struct kit_job j;
+	uint64_t bucket, egroup, extent, inode;
+};
+
+static void write_file(struct file *f, const char *name, uint64_t len)
+{
+	uint8_t room[256];
+	struct wire_list_builder l;
+	struct msg_grant g = { .bucket = f->bucket, .bytes = len };
+	struct msg_commit m = { .bucket = f->bucket, .name = kit_text(name) };
+	struct sub_grant_part part;
+	struct msg_put_ok put;
+	struct msg_grant_ok ok;
+	bool fits;
+
+	check(kit_change(f->j.conn, OP_grant, &g, OP_grant_ok, &ok) == 0);
+	check(sub_grant_part_next(&ok.parts, &part));
+	f->egroup = part.egroup;
+	f->extent = part.extent_first;
+	l = wire_list_begin(room, sizeof room, WIRE_VERSION);
+	fits = sub_extent_ref_add(&l, &(struct sub_extent_ref){ part.egroup, part.extent_first,
+		0, len, 99 });
+	check(fits);
+	m.extents = wire_list_end(&l);
+	check(kit_change(f->j.conn, OP_commit, &m, OP_put_ok, &put) == 0);
+	f->inode = put.inode;
+}
+
+static struct file new_file(void)
+{
+	struct msg_bucket_create bucket = { .name = BYTES("b") };
+	struct file f = { .j = kit_register("large", 0, 0) };
+
+	kit_enter(&f.j);
+	f.bucket = kit_bucket(f.j.conn, &bucket);
+	check((int64_t)f.bucket > 0);
+	write_file(&f, "x", MIB);
+	return f;
+}
+
+/* A delete that is under way, on a connection of its own. */
+struct deleting {
+	struct rpc_conn *c;
+	struct rpc_call call;
+	struct msg_delete m;
+};
+
+static void delete_begin(struct deleting *d, const struct file *f, const char *name)
+{
+	*d = (struct deleting){ .m = { .bucket = f->bucket, .name = kit_text(name) } };
+	d->call = (struct rpc_call){ .op = OP_delete, .msg = &d->m };
+	check(kit_connect(f->j.token, f->j.token_len, NULL, &d->c) == 0);
+	check(rpc_start(d->c, &d->call) == 0);
+}
+
+static int delete_end(struct deleting *d, uint64_t ms)
+{
+	int rc = rpc_wait(d->c, &d->call, sys_after(kit.sys, ms * SYS_MS));
+
+	rpc_call_fini(&d->call);
+	rpc_close(d->c);
+	return rc;
+}
+
+static struct sub_tier_status dram(void) { return kit_tier(kit_status(0).tiers, TIER_DRAM); }
+
+static bool is_lost(const struct file *f, const char *name)
+{
+	struct msg_get m = { .bucket = f->bucket, .name = kit_text(name) };
+	struct sub_extent_place place;
+	struct msg_get_ok ok;
+
+	check(kit_look(f->j.conn, OP_get, &m, OP_get_ok, &ok) == 0);
+	check(sub_extent_place_next(&ok.places, &place));
+	return place.lost != 0;
+}
+
+/* ---- tests ---- */
+static void drops(void)
+{
+	struct msg_job_end_ok ok;
+	struct sub_tier_status t;
+	struct deleting d;
+	struct file f;
+
+	st = (struct storage){ .server = 0 };
+	storage_up(1);
+	check(dram().capacity_bytes == DRAM && dram().free_bytes == DRAM);
+	f = new_file();
+	t = dram();
+	check(t.used_bytes == MIB && t.used_bytes + t.granted_bytes + t.reserved_bytes == EGROUP);
+	t = kit_tier(kit_status(f.j.id).tiers, TIER_DRAM);
+	check(t.used_bytes == MIB && t.free_bytes == 0);
+	check(say_heartbeat(st.c, 1, 12345) == 0);
+	check(dram().pinned_bytes == 12345);
+	check(kit_bill(f.j.id, TIER_DRAM).written_bytes == MIB);
+	st.holds = true;
+	delete_begin(&d, &f, "x");
+	kit_sleep(500);
+	check(st.n_extents == 1 && st.last.egroup == f.egroup && st.last.extent == f.extent);
+	check(!d.call.ended); /* not before the server has dropped it */
+	check(dram().used_bytes == 0 && dram().orphaned_bytes >= MIB);
+	answer_kept();
+	check(delete_end(&d, 100) == 0);
+	check(dram().orphaned_bytes == 0);
+	write_file(&f, "y", MIB);
+	rpc_close(f.j.conn);
+	check(kit_end(kit.admin, f.j.id, &ok) == 0);
+	check(ok.files == 1 && ok.bytes == MIB);
+	check(st.n_egroups == 1);
+	check(dram().free_bytes == DRAM);
+	storage_away();
+}
+
+/* Nothing is answered before the server has dropped it or is fenced; later it hears of it still. */
+static void silence(void)
+{
+	struct deleting d;
+	struct file f;
+
+	st = (struct storage){ .server = 0 };
+	storage_up(1);
+	f = new_file();
+	write_file(&f, "y", MIB);
+	check(storage_status().state == SERVER_UP && storage_status().cpu_permille == 123);
+	storage_quiet();
+	st.holds = true;
+	delete_begin(&d, &f, "x");
+	kit_sleep(KIT_SILENT_MS + 2 * TICK_MS);
+	check(storage_status().state == SERVER_SILENT && !is_lost(&f, "y"));
+	check(!d.call.ended);
+	check(kit_look(f.j.conn, OP_grant, &(struct msg_grant){ .bucket = f.bucket, .bytes = 1 },
+		OP_grant_ok, &(struct msg_grant_ok){ .parts = { .n = 0 } }) == E_FULL);
+	check(delete_end(&d, KIT_FENCE_MS) == 0);
+	check(say_heartbeat(st.c, 1, 0) == E_STALE); /* it has to register */
+	check(dram().orphaned_bytes >= MIB);         /* answered, but not free (I2) */
+	kit_sleep(KIT_GONE_MS);
+	check(storage_status().state == SERVER_GONE && is_lost(&f, "y"));
+	answer_kept(); /* it wakes up */
+	check(say_register(st.c, 7, 1) == 0);
+	check(say_heartbeat(st.c, 1, 0) == 0);
+	kit_sleep(200);
+	check(storage_status().state == SERVER_UP);
+	check(st.n_extents == 1 && dram().orphaned_bytes == 0 && !is_lost(&f, "y"));
+	rpc_close(f.j.conn);
+	storage_away();
+}
+
+static void broken(void)
+{
+	struct deleting d;
+	struct file f;
+
+	st = (struct storage){ .server = 0 };
+	storage_up(1);
+	f = new_file();
+	st.holds = true;
+	delete_begin(&d, &f, "x");
+	kit_sleep(100);
+	check(st.n_extents == 1);
+	storage_away(); /* the answer never comes */
+	st.holds = false;
+	storage_up(1);
+	check(delete_end(&d, 1000) == 0);
+	check(st.n_extents == 2 && st.last.extent == f.extent);
+	st.refuses = E_BUSY;
+	write_file(&f, "y", MIB);
+	delete_begin(&d, &f, "y");
+	kit_sleep(500);
+	check(!d.call.ended && st.n_extents > 3);
+	st.refuses = 0;
+	check(delete_end(&d, 1000) == 0);
+	rpc_close(f.j.conn);
+	storage_away();
+}
+
+/* What it had to drop when the controller stopped is dropped after its start. */
+static void restarted(void)
+{
+	struct msg_job_end_ok ok;
+	struct deleting d;
+	struct file f;
+
+	st = (struct storage){ .server = 0 };
+	storage_up(1);
+	f = new_file();
+	write_file(&f, "y", MIB);
+	st.holds = true;
+	delete_begin(&d, &f, "x");
+	kit_sleep(100);
+	storage_away();
+	check(delete_end(&d, 50) == E_TIMEOUT);
+	rpc_close(f.j.conn);
+	kit_restart();
+	st.holds = false;
+	st.n_extents = 0;
+	check(storage_status().state == SERVER_SILENT);
+	storage_up(1);
+	kit_sleep(100);
+	check(st.n_extents > 0 && dram().orphaned_bytes == 0 && dram().used_bytes == MIB);
+	storage_away();
+	storage_up(2); /* memory of another life */
+	check(dram().used_bytes == 0 && dram().free_bytes == DRAM);
+	check(kit_end(kit.admin, f.j.id, &ok) == 0);
+	check(ok.files == 1);
+	storage_away();
+}
+
+/* The end of a job is answered when its room is back. */
+static void end_waits(void)
+{
+	struct rpc_call call = { .op = OP_job_end };
+	struct msg_job_end m;
+	struct rpc_conn *c;
+	struct file f;
+
+	st = (struct storage){ .server = 0 };
+	storage_up(1);
+	f = new_file();
+	check(kit_connect(NULL, 0, NULL, &c) == 0);
+	st.holds = true;
+	m.job = f.j.id;
+	call.msg = &m;
+	check(rpc_start(c, &call) == 0);
+	kit_sleep(700);
+	check(!call.ended && st.n_egroups == 1 && kit_state(f.j.id) == JOB_ENDING);
+	check(!rpc_conn_open(f.j.conn)); /* it was cut at once */
+	check(kit_connect(f.j.token, f.j.token_len, NULL, &(struct rpc_conn *){ NULL }) == E_GONE);
+	answer_kept();
+	check(rpc_wait(c, &call, sys_after(kit.sys, SYS_SEC)) == 0);
+	check(dram().free_bytes == DRAM && kit_state(f.j.id) == JOB_ENDED);
+	rpc_call_fini(&call);
+	rpc_close(c);
+	rpc_close(f.j.conn);
+	storage_away();
+}
+
+/* A server that never comes back does not hold up the end of a job for ever. */
+static void end_without_it(void)
+{
+	struct msg_job_end_ok ok;
+	struct file f;
+
+	st = (struct storage){ .server = 0 };
+	storage_up(1);
+	f = new_file();
+	storage_away();
+	rpc_close(f.j.conn);
+	check(kit_end(kit.admin, f.j.id, &ok) == 0);
+	check(kit_state(f.j.id) == JOB_ENDED);
+	check(dram().free_bytes < DRAM);
+	storage_up(1);
+	kit_sleep(100);
+	check(st.n_egroups == 1 && dram().free_bytes == DRAM);
+	storage_away();
+}
+
+static void strangers(void)
+{
+	struct kit_job j = kit_register("j", 0, 0);
+
+	st = (struct storage){ .server = 0 };
+	kit_enter(&j);
+	check(say_register(j.conn, 8, 1) == E_DENIED);
+	check(say_register(kit.admin, 0, 1) == E_INVALID);
+	check(say_register(kit.admin, 8, 0) == E_INVALID);
+	check(say_heartbeat(kit.admin, 1, 0) == E_STALE);
+	storage_up(1);
+	check(say_heartbeat(kit.admin, 1, 0) == E_STALE); /* another connection */
+	check(say_heartbeat(st.c, 2, 0) == E_STALE);
+	st.server = 5000;
+	check(say_heartbeat(st.c, 1, 0) == E_STALE);
+	st.server = 1;
+	rpc_close(j.conn);
+	storage_away();
+}
+
+static void drops_before_it_answers(void **state) { kit_run(drops); }
+static void is_silent_then_fenced(void **state) { kit_run(silence); }
+static void hears_again_after_a_break(void **state) { kit_run(broken); }
+static void hears_again_after_a_start(void **state) { kit_run(restarted); }
+static void is_waited_for(void **state) { kit_run(end_waits); }
+static void does_not_hold_up_the_end(void **state) { kit_run(end_without_it); }
+static void is_no_stranger(void **state) { kit_run(strangers); }
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(drops_before_it_answers),
+		cmocka_unit_test(is_silent_then_fenced),
+		cmocka_unit_test(hears_again_after_a_break),
+		cmocka_unit_test(hears_again_after_a_start),
+		cmocka_unit_test(is_waited_for),
+		cmocka_unit_test(does_not_hold_up_the_end),
+		cmocka_unit_test(is_no_stranger),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
