@@ -49,7 +49,7 @@ FOREIGN_HEADERS = {
     "Python.h": ["python"],
     "sanitizer/*": ["src/fiber", "src/base"],
     "valgrind/*": ["src/fiber"],
-    "sys/mman.h": ["src/fiber/lane.c"],
+    "sys/mman.h": ["src/fiber/lane.c", "src/base/pages.c"],
     "ucontext.h": ["src/fiber/lane.h"],
     "time.h": ["src/fiber/fiber_bench.c", "src/cli/os.c"],
     "immintrin.h": ["src/base"],
@@ -94,6 +94,7 @@ SYMBOLS = {
 OBJECT_SYMBOLS = {
     "src/base/check.c": PRINT,
     "src/base/err.c": [],
+    "src/base/pages.c": ["mmap", "mmap64", "munmap", "madvise"],  # memory, as malloc
     "src/meta/tree_lmdb.c": ["mdb_*"],
     "src/client/api_stream.c": ["read", "write"],
     "src/cli/os.c": PRINT + """_exit access alphasort alphasort64 clock_gettime close execvp fork

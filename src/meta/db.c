@@ -42,16 +42,31 @@ static void effect(struct db *db, enum effect_kind kind, struct bytes key, struc
 	check(end == at + len);
 }
 
-void db_put(struct db *db, struct bytes key, struct bytes value)
+static void put(struct db *db, struct bytes key, struct bytes value, bool fresh)
 {
 	effect(db, EFFECT_PUT, key, value);
-	memtable_put(db->active, key, value);
+	memtable_put(db->active, memtable_hash(db->seed, key), key, value, fresh);
+}
+
+void db_put(struct db *db, struct bytes key, struct bytes value)
+{
+	put(db, key, value, false);
+}
+
+void db_put_new(struct db *db, struct bytes key, struct bytes value)
+{
+#ifdef WADI_AUDIT
+	struct bytes there;
+
+	check(db_get(db, key, &there) == E_NOTFOUND);
+#endif
+	put(db, key, value, true);
 }
 
 void db_delete(struct db *db, struct bytes key)
 {
 	effect(db, EFFECT_DELETE, key, bytes_of(NULL, 0));
-	memtable_delete(db->active, key);
+	memtable_delete(db->active, memtable_hash(db->seed, key), key);
 }
 
 void db_delete_range(struct db *db, struct bytes from, struct bytes to)
@@ -64,10 +79,12 @@ void db_delete_range(struct db *db, struct bytes from, struct bytes to)
 
 void db_apply(struct db *db, const struct effect *e)
 {
+	uint64_t hash = memtable_hash(db->seed, e->key);
+
 	if (e->kind == EFFECT_PUT)
-		memtable_put(db->active, e->key, e->value);
+		memtable_put(db->active, hash, e->key, e->value, false);
 	else if (e->kind == EFFECT_DELETE)
-		memtable_delete(db->active, e->key);
+		memtable_delete(db->active, hash, e->key);
 	else
 		memtable_delete_range(db->active, e->key, e->value);
 }
@@ -75,146 +92,185 @@ void db_apply(struct db *db, const struct effect *e)
 /* ---- reading ---- */
 int db_get(struct db *db, struct bytes key, struct bytes *ret_value)
 {
-	enum memtable_found f = memtable_get(db->active, key, ret_value);
+	uint64_t hash = memtable_hash(db->seed, key);
+	enum memtable_found f = memtable_get(db->active, hash, key, ret_value);
 
 	if (f == MEMTABLE_ABSENT && db->frozen != NULL)
-		f = memtable_get(db->frozen, key, ret_value);
-	if (f == MEMTABLE_VALUE)
-		return 0;
-	if (f == MEMTABLE_DELETED)
-		return E_NOTFOUND;
+		f = memtable_get(db->frozen, hash, key, ret_value);
+	if (f != MEMTABLE_ABSENT)
+		return f == MEMTABLE_LIVE ? 0 : E_NOTFOUND;
 	return tree_get(db->tree, key, ret_value);
 }
 
-/* A walk merges three sources; the newest that has a key decides about it. */
+/* ---- walks ---- */
+/* A row of each source that still has one; `due`: it was given, so its source steps before the next
+ * look (a key of the tree is only good until then). */
 struct source {
-	struct bytes key, value;
-	bool any, deleted, given;
+	bool has, due;
+	struct memtable_row row;
 };
-struct walk {
-	struct memtable_walk active, frozen;
-	struct tree_walk *tree;
-	struct source s[3];
+struct iter {
+	struct iter *next;
+	struct tree_walk *tree_walk;
+	struct memtable_walk active_walk, frozen_walk;
+	struct source active, frozen, tree;
 	struct bytes to;
 	uint32_t *dead_left; /* deleted rows that it may still pass over; NULL: any number */
 	struct bytes tired;  /* the last of those; p is NULL as long as it may go on */
-	uint8_t to_room[EFFECT_KEY_MAX];
+	uint8_t to_room[MEMTABLE_KEY_BYTES_MAX];
 };
 
-static void advance(struct db *db, struct walk *w, int i)
+static bool inside(const struct iter *it, struct bytes key)
 {
-	struct source *s = &w->s[i];
-	struct memtable_item item;
+	return it->to.len == 0 || bytes_compare(key, it->to) < 0;
+}
 
-	if (i < 2) {
-		s->any = (i == 0 || db->frozen != NULL) &&
-			 memtable_walk_next(i == 0 ? &w->active : &w->frozen, &item);
-		if (s->any)
-			*s = (struct source){ item.key, item.value, true, item.deleted, false };
-		return;
+static void step_active(struct iter *it)
+{
+	struct source *s = &it->active;
+
+	s->has = memtable_walk_next(&it->active_walk, &s->row) && inside(it, s->row.key);
+	s->due = false;
+}
+
+/* What a newer memtable deleted as a range counts as deleted here. */
+static void step_frozen(struct db *db, struct iter *it)
+{
+	struct source *s = &it->frozen;
+	struct bytes to;
+
+	s->has = memtable_walk_next(&it->frozen_walk, &s->row) && inside(it, s->row.key);
+	if (s->has && memtable_hides(db->active, s->row.key, &to))
+		s->row.deleted = true;
+	s->due = false;
+}
+
+static void step_tree(struct db *db, struct iter *it)
+{
+	struct source *s = &it->tree;
+	struct bytes to;
+
+	s->has = tree_walk_next(it->tree_walk, &s->row.key, &s->row.value) &&
+		 inside(it, s->row.key);
+	s->row.deleted = s->has && (memtable_hides(db->active, s->row.key, &to) ||
+					   (db->frozen != NULL &&
+						   memtable_hides(db->frozen, s->row.key, &to)));
+	s->due = false;
+}
+
+void db_iter_begin(struct db_iter *out, struct db *db, struct bytes from, struct bytes to)
+{
+	struct iter *it = db->iters;
+
+	if (it != NULL) {
+		db->iters = it->next;
+	} else {
+		it = calloc(1, sizeof *it);
+		check(it != NULL);
 	}
-	s->given = false;
-	s->any = tree_walk_next(w->tree, &s->key, &s->value) && bytes_compare(s->key, w->to) < 0;
-}
-
-/* Older sources do not see what a newer memtable deleted as a range. */
-static bool covered(const struct db *db, int i, struct bytes key)
-{
-	if (i > 0 && memtable_covered(db->active, key) != NULL)
-		return true;
-	return i > 1 && db->frozen != NULL && memtable_covered(db->frozen, key) != NULL;
-}
-
-void db_iter_begin(struct db_iter *it, struct db *db, struct bytes from, struct bytes to)
-{
-	struct walk *w = malloc(sizeof *w);
-
-	check(w != NULL);
-	check(to.len <= sizeof w->to_room);
-	memset(w->s, 0, sizeof w->s);
-	w->to = bytes_of(memcpy(w->to_room, to.p, to.len), to.len);
-	memtable_walk_begin(&w->active, db->active, from, w->to);
+	check(to.len <= sizeof it->to_room);
+	if (to.len > 0)
+		memcpy(it->to_room, to.p, to.len);
+	it->to = bytes_of(it->to_room, to.len);
+	it->active = it->tree = it->frozen = (struct source){ .due = true };
+	memtable_walk_begin(&it->active_walk, db->active, from);
 	if (db->frozen != NULL)
-		memtable_walk_begin(&w->frozen, db->frozen, from, w->to);
-	w->tree = tree_walk_begin(db->tree, from);
-	w->dead_left = NULL;
-	w->tired = bytes_of(NULL, 0);
-	it->db = db;
-	it->impl = w;
+		memtable_walk_begin(&it->frozen_walk, db->frozen, from);
+	else
+		it->frozen.due = false;
+	it->tree_walk = tree_walk_begin(db->tree, from);
+	it->dead_left = NULL;
+	it->tired = bytes_of(NULL, 0);
 	db->walks++;
-	for (int i = 0; i < 3; i++)
-		advance(db, w, i);
+	*out = (struct db_iter){ db, it };
 }
 
-/* The source with the lowest key, the newest of those with the same; others step over that key. */
-static int choose(struct db *db, struct walk *w)
+/* The row of the smallest key, of the newest source that has it; all that have it step on. */
+static const struct memtable_row *next_row(struct db *db, struct iter *it)
 {
-	int best = -1;
+	struct source *order[3] = { &it->active, &it->frozen, &it->tree }, *least = NULL;
 
+	if (it->active.due)
+		step_active(it);
+	if (it->frozen.due)
+		step_frozen(db, it);
+	if (it->tree.due)
+		step_tree(db, it);
 	for (int i = 0; i < 3; i++) {
-		int d = !w->s[i].any ? 1
-			: best < 0   ? -1
-				     : bytes_compare(w->s[i].key, w->s[best].key);
+		int d;
 
-		if (d == 0)
-			advance(db, w, i);
-		else if (d < 0)
-			best = i;
+		if (!order[i]->has)
+			continue;
+		d = least == NULL ? -1 : bytes_compare(order[i]->row.key, least->row.key);
+		if (d < 0)
+			it->active.due = it->frozen.due = it->tree.due = false;
+		if (d < 0)
+			least = order[i];
+		order[i]->due = d <= 0;
 	}
-	return best;
+	return least == NULL ? NULL : &least->row;
 }
 
-bool db_iter_next(struct db_iter *it, struct bytes *ret_key, struct bytes *ret_value)
+bool db_iter_next(struct db_iter *out, struct bytes *ret_key, struct bytes *ret_value)
 {
-	struct walk *w = it->impl;
-	int i;
+	const struct memtable_row *r;
+	struct iter *it = out->impl;
 
-	for (i = 0; i < 3; i++) /* what was given out was borrowed until now */
-		if (w->s[i].given)
-			advance(it->db, w, i);
-	while (w->tired.p == NULL && (i = choose(it->db, w)) >= 0) {
-		struct source s = w->s[i];
-
-		if (!s.deleted && !covered(it->db, i, s.key)) {
-			*ret_key = s.key;
-			*ret_value = s.value;
-			w->s[i].given = true;
+	while (it->tired.p == NULL && (r = next_row(out->db, it)) != NULL) {
+		if (!r->deleted) {
+			*ret_key = r->key;
+			*ret_value = r->value;
 			return true;
 		}
-		if (w->dead_left != NULL && (*w->dead_left == 0 || --*w->dead_left == 0))
-			w->tired = s.key;
-		else
-			advance(it->db, w, i);
+		if (it->dead_left != NULL && (*it->dead_left == 0 || --*it->dead_left == 0))
+			it->tired = r->key;
 	}
 	return false;
 }
 
-void db_iter_bound(struct db_iter *it, uint32_t *held_dead_left)
+void db_iter_bound(struct db_iter *out, uint32_t *held_dead_left)
 {
-	struct walk *w = it->impl;
+	struct iter *it = out->impl;
 
-	w->dead_left = held_dead_left;
+	it->dead_left = held_dead_left;
 }
 
-bool db_iter_tired(const struct db_iter *it, struct bytes *ret_key)
+bool db_iter_tired(const struct db_iter *out, struct bytes *ret_key)
 {
-	const struct walk *w = it->impl;
+	const struct iter *it = out->impl;
 
-	if (w->tired.p == NULL)
+	if (it->tired.p == NULL)
 		return false;
-	*ret_key = w->tired;
+	*ret_key = it->tired;
 	return true;
 }
 
-void db_iter_end(struct db_iter *it)
+void db_iter_end(struct db_iter *out)
 {
-	struct walk *w = it->impl;
+	struct iter *it = out->impl;
 
-	check(it->db->walks > 0);
-	it->db->walks--;
-	tree_walk_end(w->tree);
-	free(w);
-	it->impl = NULL;
+	check(out->db->walks > 0);
+	out->db->walks--;
+	tree_walk_end(it->tree_walk);
+	it->next = out->db->iters;
+	out->db->iters = it;
+	out->impl = NULL;
+}
+
+void db_iters_free(struct db *db)
+{
+	while (db->iters != NULL) {
+		struct iter *it = db->iters;
+
+		db->iters = it->next;
+		free(it);
+	}
+}
+
+bool db_memtable_full(const struct db *db)
+{
+	return memtable_bytes(db->active) >= db->o.memtable_bytes_max ||
+	       memtable_ranges(db->active) > MEMTABLE_RANGES_MAX;
 }
 
 /* ---- indexes ---- */

@@ -43,6 +43,9 @@ void db_drop(struct db *
 
 int db_get(struct db *db, struct bytes key, struct bytes *ret_value); /* 0 or E_NOTFOUND */
 void db_put(struct db *db, struct bytes key, struct bytes value);
+/* For a key that db_get() answers E_NOTFOUND for: deleted before the next merge, it leaves nothing
+ * behind. */
+void db_put_new(struct db *db, struct bytes key, struct bytes value);
 void db_delete(struct db *db, struct bytes key);                         /* absent is fine */
 void db_delete_range(struct db *db, struct bytes from, struct bytes to); /* from <= key < to */
 

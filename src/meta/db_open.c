@@ -31,6 +31,8 @@ static void db_free(struct db *db)
 	log_close(db->log);
 	memtable_free(db->active);
 	memtable_free(db->frozen);
+	memtable_pool_fini(&db->pool);
+	db_iters_free(db);
 	free(db->pending.room);
 	free(db->spare.room);
 	free(db);
@@ -78,9 +80,7 @@ static PARKS int open_once(struct db *db, struct err_note *note)
 {
 	int rc;
 
-	db->active = memtable_new(db->o.memtable_bytes_max, db->seed);
-	if (db->active == NULL)
-		return err_set(note, E_NOMEM, "no memory for a memtable");
+	db->active = memtable_new(&db->pool, db->seed);
 	if ((rc = tree_open(db->sys, db->dir, "tree", db->o.tree_bytes_max, &db->tree, note)) < 0)
 		return rc;
 	return open_log(db, note);
@@ -201,6 +201,7 @@ int db_open(struct sys *s, struct group *g, const struct db_opts *o, struct db *
 	db->fibers = g;
 	set_defaults(db, o);
 	sys_secret(s, &db->seed, sizeof db->seed);
+	memtable_pool_init(&db->pool);
 	waitq_init(&db->dirty);
 	waitq_init(&db->sync);
 	waitq_init(&db->merge);
@@ -245,9 +246,7 @@ static PARKS int merge_rest(struct db *db, struct err_note *note)
 			db->frozen = db->active;
 			db->frozen_index = db->sealed;
 			memtable_freeze(db->frozen);
-			db->active = memtable_new(db->o.memtable_bytes_max, db->seed);
-			if (db->active == NULL)
-				return err_set(note, E_NOMEM, "no memory for a memtable");
+			db->active = memtable_new(&db->pool, db->seed);
 		}
 	}
 	return rc;

@@ -13,7 +13,7 @@ enum {
 	DB_MEMTABLE_BYTES = 64 << 20,
 	DB_SEGMENT_BYTES = 64 << 20,
 	DB_IDS_BLOCK = 1 << 20, /* seconds of puts: the next block is durable long before */
-	DB_ID_KEY = 1, /* a table of its own, before those of rows.def */
+	DB_ID_KEY = 1,          /* a table of its own, before those of rows.def */
 	DB_DIR_MAX = 400,
 	DB_OLD_COPY_BYTES = 256 << 20, /* of log since the older copy before another is made */
 };
@@ -22,6 +22,8 @@ enum {
 #define DB_TREE_BYTES     (UINT64_C(64) << 30)
 #define DB_ALLOCATOR      UINT64_C(0) /* top 16 bits of ids: who gave them */
 #define DB_RETRY_NS       SYS_SEC
+
+struct iter;
 
 /* Effects on their way into a record: header room, then the payload. */
 struct pending {
@@ -37,7 +39,9 @@ struct db {
 	char dir[DB_DIR_MAX], log_dir[DB_DIR_MAX + 8];
 	struct log *log;
 	struct tree *tree;
+	struct memtable_pool pool;
 	struct memtable *active, *frozen; /* frozen: being merged, or NULL */
+	struct iter *iters;               /* to be used again */
 	uint64_t frozen_index;            /* the last record in it */
 	struct log_place frozen_place;
 	struct pending pending, spare;    /* spare: being written, or empty */
@@ -56,7 +60,9 @@ struct db {
 
 /* ---- db.c ---- */
 void db_apply(struct db *db, const struct effect *e); /* to the active memtable */
-void db_ask_ids(struct db *db);                       /* writes a higher mark, wants it synced */
+bool db_memtable_full(const struct db *db);
+void db_iters_free(struct db *db);
+void db_ask_ids(struct db *db); /* writes a higher mark, wants it synced */
 void db_ids_synced(struct db *db);
 
 /* ---- db_run.c ---- */

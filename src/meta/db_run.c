@@ -32,8 +32,7 @@ static void freeze(struct db *db)
 	db->frozen = db->active;
 	db->frozen_index = db->sealed;
 	memtable_freeze(db->frozen);
-	db->active = memtable_new(db->o.memtable_bytes_max, db->seed);
-	check(db->active != NULL);
+	db->active = memtable_new(&db->pool, db->seed);
 	db->want_sync = db->frozen_index > db->want_sync ? db->frozen_index : db->want_sync;
 	waitq_wake_one(&db->sync);
 	waitq_wake_one(&db->merge);
@@ -74,7 +73,7 @@ static PARKS int flush(struct db *db)
 	check(db->written == log_index(db->log));
 	if (db->want_sync > db->synced)
 		waitq_wake_one(&db->sync);
-	if (memtable_full(db->active) || log_wants_prepare(db->log))
+	if (db_memtable_full(db) || log_wants_prepare(db->log))
 		waitq_wake_one(&db->merge);
 	let_go(db);
 	return 0;
@@ -169,6 +168,7 @@ int db_merge_now(struct db *db, struct err_note *note)
 	if (rc < 0)
 		return rc;
 	memtable_free(db->frozen);
+	memtable_pool_trim(&db->pool);
 	db->frozen = NULL;
 	db->merged = mark.index;
 	db->merges++;
@@ -196,7 +196,7 @@ static PARKS int prepare(struct db *db)
 static bool worth_merging(const struct db *db)
 {
 	return db->frozen == NULL && !memtable_empty(db->active) &&
-	       (memtable_full(db->active) || sys_now_ns(db->sys) >= db->want_freeze_ns);
+	       (db_memtable_full(db) || sys_now_ns(db->sys) >= db->want_freeze_ns);
 }
 
 static PARKS int merger(void *arg)

@@ -325,6 +325,9 @@ void tree_walk_end(struct tree_walk *w)
 }
 
 /* ---- merge ---- */
+struct range {
+	struct bytes from, to;
+};
 struct merge {
 	struct tree *t;
 	struct memtable *m;
@@ -380,7 +383,7 @@ static int group_change(struct merge *g, struct bytes key, struct bytes from, st
 	return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
-static int merge_long(struct merge *g, const struct memtable_item *item)
+static int merge_long(struct merge *g, const struct memtable_row *item)
 {
 	uint8_t room[GROUP_KEY], end[KEY_MAX];
 	struct bytes rest = rest_of(item->key);
@@ -392,7 +395,7 @@ static int merge_long(struct merge *g, const struct memtable_item *item)
 		item->deleted ? NULL : &put);
 }
 
-static int merge_row(struct merge *g, const struct memtable_item *item)
+static int merge_row(struct merge *g, const struct memtable_row *item)
 {
 	MDB_val k = val_of(item->key), v = val_of(item->value), old = { 0, NULL };
 	int rc;
@@ -415,7 +418,7 @@ static int merge_row(struct merge *g, const struct memtable_item *item)
 }
 
 /* The members of a group that lie in a range. */
-static int cut_group(struct merge *g, struct bytes key, const struct memtable_range *r)
+static int cut_group(struct merge *g, struct bytes key, const struct range *r)
 {
 	static const uint8_t last[8] = { 255, 255, 255, 255, 255, 255, 255, 255 };
 	bool from_here = r->from.len > SHORT_MAX && memcmp(r->from.p, key.p, SHORT_MAX) == 0;
@@ -428,7 +431,7 @@ static int cut_group(struct merge *g, struct bytes key, const struct memtable_ra
 		to_here ? rest_of(r->to) : bytes_of(last, sizeof last), NULL);
 }
 
-static int merge_range(struct merge *g, const struct memtable_range *r)
+static int merge_range(struct merge *g, const struct range *r)
 {
 	uint8_t room[KEY_MAX];
 	MDB_val k = val_of(r->from.len > SHORT_MAX ? group_key(r->from, room) : r->from), v;
@@ -452,28 +455,40 @@ static int merge_range(struct merge *g, const struct memtable_range *r)
 	return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
+static int merge_rows(struct merge *g)
+{
+	struct memtable_sorted rows = memtable_sort(g->m);
+	struct memtable_row row;
+	int rc = 0;
+
+	g->what = "write rows to";
+	for (size_t i = 0; rc == 0 && i < rows.n; i++) {
+		memtable_row(g->m, rows.refs[i], &row);
+		rc = merge_row(g, &row);
+	}
+	memtable_sorted_free(&rows);
+	return rc;
+}
+
 static int merge_all(struct merge *g)
 {
-	const struct memtable_range *ranges;
-	size_t n = memtable_ranges(g->m, &ranges);
+	MDB_val key = { 1, (void *)(uintptr_t)mark_key }, value;
 	uint8_t mark[MARK_BYTES];
-	MDB_val key = { 1, (void *)(uintptr_t)mark_key }, value = { MARK_BYTES, mark };
-	struct memtable_item item;
-	struct memtable_walk w;
 	int rc = 0;
 
 	g->what = "delete ranges in";
-	for (size_t i = 0; rc == 0 && i < n; i++)
-		rc = merge_range(g, &ranges[i]);
-	if (rc != 0)
-		return rc;
-	g->what = "write rows to";
-	memtable_walk_frozen(&w, g->m);
-	while (rc == 0 && memtable_walk_next(&w, &item))
-		rc = merge_row(g, &item);
+	for (size_t i = 0; rc == 0 && i < memtable_ranges(g->m); i++) {
+		struct range r;
+
+		memtable_range(g->m, i, &r.from, &r.to);
+		rc = merge_range(g, &r);
+	}
+	if (rc == 0)
+		rc = merge_rows(g);
 	if (rc != 0)
 		return rc;
 	mark_encode(g->mark, g->rows, mark);
+	value = (MDB_val){ MARK_BYTES, mark };
 	return mdb_put(g->txn, g->t->dbi, &key, &value, 0);
 }
 
@@ -482,7 +497,6 @@ static void merge_work(void *arg)
 {
 	struct merge *g = arg;
 
-	memtable_sort_frozen(g->m);
 	g->what = "begin in";
 	if ((g->rc = mdb_txn_begin(g->t->env, NULL, 0, &g->txn)) != 0)
 		return;

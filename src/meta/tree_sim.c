@@ -340,40 +340,47 @@ int tree_remove(struct sys *s, const char *dir, const char *name, struct err_not
 }
 
 /* ---- merging ---- */
-static void sort(void *arg)
-{
-	memtable_sort_frozen(arg);
-}
+struct batching {
+	const struct memtable *m;
+	struct batch b;
+};
 
-static struct batch batch_of(struct memtable *m)
+/* On a worker, as the real one does. */
+static void batch_make(void *arg)
 {
-	const struct memtable_range *ranges;
-	size_t n = memtable_ranges(m, &ranges);
-	struct batch b = batch_new();
-	struct memtable_item item;
-	struct memtable_walk w;
+	struct batching *g = arg;
+	struct memtable_sorted rows = memtable_sort(g->m);
+	struct memtable_row row;
+	struct bytes from, to;
 
-	for (size_t i = 0; i < n; i++)
-		batch_add(&b, EFFECT_RANGE, ranges[i].from, ranges[i].to);
-	memtable_walk_frozen(&w, m);
-	while (memtable_walk_next(&w, &item))
-		batch_add(&b, item.deleted ? EFFECT_DELETE : EFFECT_PUT, item.key,
-			item.deleted ? bytes_of(NULL, 0) : item.value);
-	return b;
+	for (size_t i = 0; i < memtable_ranges(g->m); i++) {
+		memtable_range(g->m, i, &from, &to);
+		batch_add(&g->b, EFFECT_RANGE, from, to);
+	}
+	for (size_t i = 0; i < rows.n; i++) {
+		memtable_row(g->m, rows.refs[i], &row);
+		batch_add(&g->b, row.deleted ? EFFECT_DELETE : EFFECT_PUT, row.key,
+			row.deleted ? bytes_of(NULL, 0) : row.value);
+	}
+	memtable_sorted_free(&rows);
 }
 
 int tree_merge(
 	struct tree *t, struct memtable *m, const struct tree_mark *mark, struct err_note *note)
 {
+	struct batching g = { .m = m };
 	struct batch b;
-	int rc = sys_work(t->sys, sort, m);
+	int rc;
 
-	if (rc < 0)
-		return err_set(note, rc, "merge into %s", t->path);
 	if (t->end > 4 * t->whole + SLACK_BYTES &&
 		(rc = rewrite(t, t->path + strlen(t->dir) + 1, note)) < 0)
 		return rc;
-	b = batch_of(m);
+	g.b = batch_new();
+	if ((rc = sys_work(t->sys, batch_make, &g)) < 0) {
+		free(g.b.p);
+		return err_set(note, rc, "merge into %s", t->path);
+	}
+	b = g.b;
 	batch_seal(&b, mark);
 	if (t->end + b.len > t->bytes_max)
 		rc = err_set(note, E_FULL, "%s: more than %llu bytes", t->path,
