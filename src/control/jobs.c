@@ -222,15 +222,15 @@ int job_quota(void *arg, uint64_t job, uint64_t bytes, struct err_note *note)
 {
 	const struct control *ctl = arg;
 	const struct job *j = job_find(ctl, job);
-	struct room_sum s;
+	uint64_t held;
 
 	if (j == NULL || j->row.quota_bytes == 0)
 		return 0;
-	s = room_sum(large_room(ctl->sh), 0, TIER_COUNT, job);
-	if (bytes <= j->row.quota_bytes && s.used + s.granted <= j->row.quota_bytes - bytes)
+	held = room_domain_held(large_room(ctl->sh), job);
+	if (bytes <= j->row.quota_bytes && held <= j->row.quota_bytes - bytes)
 		return 0;
 	return err_set(note, E_FULL, "the job's quota is %llu bytes, %llu are held",
-		(unsigned long long)j->row.quota_bytes, (unsigned long long)(s.used + s.granted));
+		(unsigned long long)j->row.quota_bytes, (unsigned long long)held);
 }
 
 /* ---- requests ---- */

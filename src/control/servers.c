@@ -51,9 +51,11 @@ void servers_fini(struct control *ctl)
 
 void tiers_have(const struct control *ctl, struct hints_tier ret_have[TIER_COUNT])
 {
-	for (uint8_t t = 0; t < TIER_COUNT; t++)
-		ret_have[t] = (struct hints_tier){ .devices = room_devices(large_room(ctl->sh), t),
-			.free_bytes = room_sum(large_room(ctl->sh), 0, t, 0).free };
+	for (uint8_t t = 0; t < TIER_COUNT; t++) {
+		ret_have[t] = (struct hints_tier){ .devices = 0 };
+		ret_have[t].devices =
+			room_devices(large_room(ctl->sh), t, &ret_have[t].free_bytes);
+	}
 }
 
 static void silent(struct server *s)

@@ -425,6 +425,27 @@ static void end_without_it(void)
 	storage_away();
 }
 
+/* A quota bounds what is granted, with what is there. */
+static void quota(void)
+{
+	struct msg_bucket_create bucket = { .name = BYTES("b") };
+	struct msg_grant g = { .bytes = 2 * MIB };
+	struct file f = { .j = kit_register("bounded", 0, 20 * MIB) };
+	struct msg_grant_ok ok;
+
+	st = (struct storage){ .server = 0 };
+	storage_up(1);
+	kit_enter(&f.j);
+	f.bucket = g.bucket = kit_bucket(f.j.conn, &bucket);
+	write_file(&f, "x", MIB);
+	check(kit_change(f.j.conn, OP_grant, &g, OP_grant_ok, &ok) == 0);
+	g.bytes = 18 * MIB;
+	check(kit_change(f.j.conn, OP_grant, &g, OP_grant_ok, &ok) == E_FULL);
+	check(strstr(kit.note.text, "quota") != NULL);
+	rpc_close(f.j.conn);
+	storage_away();
+}
+
 static void strangers(void)
 {
 	struct kit_job j = kit_register("j", 0, 0);
@@ -451,6 +472,7 @@ static void hears_again_after_a_break(void **state) { kit_run(broken); }
 static void hears_again_after_a_start(void **state) { kit_run(restarted); }
 static void is_waited_for(void **state) { kit_run(end_waits); }
 static void does_not_hold_up_the_end(void **state) { kit_run(end_without_it); }
+static void is_within_its_quota(void **state) { kit_run(quota); }
 static void is_no_stranger(void **state) { kit_run(strangers); }
 
 int main(void)
@@ -462,6 +484,7 @@ int main(void)
 		cmocka_unit_test(hears_again_after_a_start),
 		cmocka_unit_test(is_waited_for),
 		cmocka_unit_test(does_not_hold_up_the_end),
+		cmocka_unit_test(is_within_its_quota),
 		cmocka_unit_test(is_no_stranger),
 	};
 

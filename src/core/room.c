@@ -100,6 +100,7 @@ struct egroup *room_egroup_new(struct room *r, uint64_t id, uint64_t domain, uin
 	if (i == NONE)
 		return NULL;
 	r->egroups_free = r->egroups[i].next;
+	r->egroups_top = i >= r->egroups_top ? i + 1 : r->egroups_top;
 	r->egroups[i] = (struct egroup){ .id = id,
 		.domain = domain,
 		.bytes = bytes,
@@ -260,7 +261,7 @@ static void lose(struct room *r, struct egroup *e)
 void room_server_reborn(struct room *r, uint32_t server, uint64_t incarnation)
 {
 	room_server(r, server)->incarnation = incarnation;
-	for (uint32_t i = 0; i < r->limits.egroups_max; i++) {
+	for (uint32_t i = 0; i < r->egroups_top; i++) {
 		struct egroup *e = &r->egroups[i];
 		struct device *d = device_of(r, e);
 

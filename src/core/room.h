@@ -132,8 +132,9 @@ struct room_sum room_sum(const struct room *r, uint32_t server, uint8_t tier, ui
 /* What each domain holds, used and granted: calls each for every egroup that is not lost. */
 void room_held(const struct room *r,
 	void (*each)(void *arg, uint64_t domain, uint8_t tier, uint64_t held_bytes), void *arg);
-/* Devices of the tier on servers that are up. */
-uint32_t room_devices(const struct room *r, uint8_t tier);
+uint64_t room_domain_held(const struct room *r, uint64_t domain);
+/* Devices of the tier on servers that are up, and what is free on them. */
+uint32_t room_devices(const struct room *r, uint8_t tier, uint64_t *ret_free);
 void room_audit(const struct room *r); /* stops the process when an invariant does not hold */
 
 /* ---- after a restart ---- */

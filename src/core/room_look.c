@@ -86,7 +86,7 @@ struct room_sum room_sum(const struct room *r, uint32_t server, uint8_t tier, ui
 		s.capacity += r->devices[i].capacity;
 		s.free += device_free(&r->devices[i]);
 	}
-	for (uint32_t i = 0; i < r->limits.egroups_max; i++) {
+	for (uint32_t i = 0; i < r->egroups_top; i++) {
 		const struct egroup *e = &r->egroups[i];
 
 		if (!e->live || e->lost || !counts(device_of(r, e), server, tier) ||
@@ -103,7 +103,7 @@ struct room_sum room_sum(const struct room *r, uint32_t server, uint8_t tier, ui
 void room_held(const struct room *r,
 	void (*each)(void *arg, uint64_t domain, uint8_t tier, uint64_t held_bytes), void *arg)
 {
-	for (uint32_t i = 0; i < r->limits.egroups_max; i++) {
+	for (uint32_t i = 0; i < r->egroups_top; i++) {
 		const struct egroup *e = &r->egroups[i];
 
 		if (e->live && !e->lost && e->used + e->granted > 0)
@@ -111,16 +111,30 @@ void room_held(const struct room *r,
 	}
 }
 
-uint32_t room_devices(const struct room *r, uint8_t tier)
+uint32_t room_devices(const struct room *r, uint8_t tier, uint64_t *ret_free)
 {
 	uint32_t n = 0;
 
+	*ret_free = 0;
 	for (uint32_t i = 0; i < r->n_devices; i++) {
 		const uint32_t *at = map64_get(&r->server_at, r->devices[i].server);
 
-		n += r->devices[i].tier == tier && at != NULL && r->servers[*at].up;
+		if (r->devices[i].tier != tier || at == NULL || !r->servers[*at].up)
+			continue;
+		*ret_free += device_free(&r->devices[i]);
+		n++;
 	}
 	return n;
+}
+
+uint64_t room_domain_held(const struct room *r, uint64_t domain)
+{
+	const uint32_t *head = map64_get(&r->domain_at, domain);
+	uint64_t held = 0;
+
+	for (uint32_t i = head != NULL ? *head : NONE; i != NONE; i = r->egroups[i].next)
+		held += r->egroups[i].lost ? 0 : r->egroups[i].used + r->egroups[i].granted;
+	return held;
 }
 
 static void audit_egroup(const struct room *r, const struct egroup *e)
@@ -150,6 +164,7 @@ void room_audit(const struct room *r)
 		n_grants += r->grants[i].live;
 	for (uint32_t i = 0; i < r->limits.egroups_max; i++) {
 		n_egroups += r->egroups[i].live;
+		check(!r->egroups[i].live || i < r->egroups_top);
 		if (r->egroups[i].live)
 			audit_egroup(r, &r->egroups[i]);
 	}

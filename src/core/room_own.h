@@ -48,6 +48,7 @@ struct room {
 	struct egroup *egroups;
 	struct grant *grants;
 	uint32_t n_servers, n_devices, egroups_free, grants_free;
+	uint32_t egroups_top; /* no egroup that lives is at this index or above */
 	uint32_t empties; /* first of the list; entries may have been refilled since */
 	struct map64 server_at, device_at, egroup_at, grant_at, domain_at;
 };
