@@ -430,7 +430,7 @@ void extents_free_all(struct store *st)
 }
 
 /* ---- audit ---- */
-struct tally { uint64_t used, pinned, writing, around; uint32_t n; };
+struct tally { uint64_t used, pinned, writing, around, promised; uint32_t n; };
 
 static void tally_extent(struct tally *t, const struct extent *e, const struct store *st)
 {
@@ -440,6 +440,7 @@ static void tally_extent(struct tally *t, const struct extent *e, const struct s
 	check((e->grant != NULL) == extent_is(e, EXTENT_WRITING));
 	check(e->writer == NULL || e->refs > 0);
 	check(e->len <= e->room);
+	t->promised += e->slot == NULL && !e->placed ? e->room : 0;
 	switch ((enum extent_state)e->state.now) {
 	case EXTENT_WRITING:
 		check(e->refs > 0);
@@ -465,11 +466,13 @@ static void audit_device(const struct device *d)
 
 	list_each(it, &d->egroups) {
 		const struct egroup *g = container_of(it, struct egroup, link);
+		uint64_t promised = t.promised;
 		uint32_t before = t.n;
 
 		list_each(ext, &g->extents)
 			tally_extent(&t, container_of(ext, struct extent, in_egroup), d->store);
 		check(t.n - before == g->n_extents);
+		check(t.promised - promised == g->file.promised);
 		check(g->used_bytes <= g->room_bytes);
 		dead += g->file.dead;
 		n_egroups++;

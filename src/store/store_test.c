@@ -75,7 +75,7 @@ TEST(remote)
 /* 4 MiB extents have headers of two blocks; the largest memory extent fills an arena. */
 static int largest_run(struct sys *s, void *arg)
 {
-	uint8_t *data = bytes(1, 4 * MIB);
+	uint8_t *data = bytes(1, 4 * MIB + 1);
 	struct rpc_conn *c;
 	static struct world w;
 
