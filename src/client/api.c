@@ -14,15 +14,27 @@ enum { TIMEOUT_MS_DEFAULT = 30000, CONNECT_MS_DEFAULT = 5000, FIBERS_OF_A_HANDLE
 #define OVERDUE_NS (60 * SYS_SEC)
 
 _Static_assert(sizeof(struct wadi_note) == sizeof(struct err_note), "a note is a note");
-#define ERR(name, value, exit, text) \
+#define ERR(name, value, exit, text)                                                               \
 	_Static_assert((int)WADI_E_##name == -(value), "wadi.h has the codes of err.def");
 #include "base/err.def"
 #undef ERR
 
-const char *wadi_version(void) { return WADI_VERSION; }
-const char *wadi_strerror(int rc) { return err_text(rc); }
-const char *wadi_error_name(int rc) { return err_name(rc); }
-const char *wadi_error(const struct wadi *w) { return w->note.text; }
+const char *wadi_version(void)
+{
+	return WADI_VERSION;
+}
+const char *wadi_strerror(int rc)
+{
+	return err_text(rc);
+}
+const char *wadi_error_name(int rc)
+{
+	return err_name(rc);
+}
+const char *wadi_error(const struct wadi *w)
+{
+	return w->note.text;
+}
 
 int fail(struct wadi *w, int rc, const char *fmt, ...)
 {
@@ -93,6 +105,8 @@ static void op_finish(struct wadi_op *op)
 {
 	uint64_t overdue = op->until_ns == FOREVER ? FOREVER : op->until_ns + OVERDUE_NS;
 
+	/* An operation may end without anything to wait for: then nothing would end the waiting. */
+	loop_run(sys_loop(op->w->sys), sys_now_ns(op->w->sys));
 	while (!op->ended) {
 		sys_uv_block(op->w->sys, overdue);
 		check(op->ended || sys_now_ns(op->w->sys) < overdue);
@@ -126,7 +140,10 @@ static const char *string_pack(char **at, const char *text)
 	return here;
 }
 
-static size_t string_room(const char *text) { return text != NULL ? strlen(text) + 1 : 0; }
+static size_t string_room(const char *text)
+{
+	return text != NULL ? strlen(text) + 1 : 0;
+}
 
 int op_start(const struct wadi_op *op, struct wadi_op **ret_op)
 {
@@ -155,12 +172,30 @@ int op_start(const struct wadi_op *op, struct wadi_op **ret_op)
 	return 0;
 }
 
-int wadi_op_done(const struct wadi_op *op) { return op->ended; }
-int wadi_op_result(const struct wadi_op *op) { return op->ended ? op->rc : E_BUSY; }
-const char *wadi_op_error(const struct wadi_op *op) { return op->ended ? op->note.text : ""; }
-uint64_t wadi_op_bytes(const struct wadi_op *op) { return op->bytes; }
-void wadi_op_set_user(struct wadi_op *op, void *user) { op->user = user; }
-void *wadi_op_user(const struct wadi_op *op) { return op->user; }
+int wadi_op_done(const struct wadi_op *op)
+{
+	return op->ended;
+}
+int wadi_op_result(const struct wadi_op *op)
+{
+	return op->ended ? op->rc : E_BUSY;
+}
+const char *wadi_op_error(const struct wadi_op *op)
+{
+	return op->ended ? op->note.text : "";
+}
+uint64_t wadi_op_bytes(const struct wadi_op *op)
+{
+	return op->bytes;
+}
+void wadi_op_set_user(struct wadi_op *op, void *user)
+{
+	op->user = user;
+}
+void *wadi_op_user(const struct wadi_op *op)
+{
+	return op->user;
+}
 
 void wadi_op_info(const struct wadi_op *op, struct wadi_info *ret_info)
 {
@@ -237,14 +272,17 @@ struct wadi_op *wadi_next_done(struct wadi *w)
 }
 
 /* ---- connecting ---- */
-struct connecting { const char *url; struct wadi_connect_opts o; };
+struct connecting {
+	const char *url;
+	struct wadi_connect_opts o;
+};
 
 /* Over TCP somebody without a job's token shows the cluster's key. */
 PARKS static int key_token(struct wadi *w, const char *key_file, uint8_t *ret_token,
-	size_t *ret_len,
-	struct err_note *note)
+	size_t *ret_len, struct err_note *note)
 {
-	char folder[WHERE_MAX], path[WHERE_MAX];
+	char folder[WHERE_MAX], path[WHERE_MAX], text[2 * WHERE_KEY_BYTES + 1];
+	uint8_t key[WHERE_KEY_BYTES];
 	int rc;
 
 	if (key_file == NULL)
@@ -257,9 +295,11 @@ PARKS static int key_token(struct wadi *w, const char *key_file, uint8_t *ret_to
 			return rc;
 		key_file = path;
 	}
-	rc = where_key_read(w->sys, key_file, ret_token, note);
-	if (rc == 0)
-		*ret_len = WHERE_KEY_BYTES;
+	rc = where_key_read(w->sys, key_file, key, note);
+	if (rc == 0) {
+		*ret_len = where_key_token(key, text);
+		memcpy(ret_token, text, *ret_len);
+	}
 	return rc;
 }
 
@@ -365,7 +405,10 @@ void wadi_close(struct wadi *w)
 	free(w);
 }
 
-uint64_t wadi_job_id(const struct wadi *w) { return client_job(w->c); }
+uint64_t wadi_job_id(const struct wadi *w)
+{
+	return client_job(w->c);
+}
 
 void wadi_round_trips(const struct wadi *w, uint64_t *ret_meta, uint64_t *ret_store)
 {

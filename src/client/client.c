@@ -1,22 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/check.h"
 #include "client/own.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-PARKS void host_id(struct sys *s, char ret_id[HOST_BYTES_MAX])
-{
-	struct sys_file *f;
-	int64_t n;
-
-	ret_id[0] = '\0';
-	if (sys_open(s, "/proc/sys/kernel/random/boot_id", SYS_READ, &f, NULL) < 0)
-		return;
-	n = sys_pread(f, ret_id, HOST_BYTES_MAX - 1, 0, NULL);
-	sys_close(f);
-	ret_id[n > 0 ? n : 0] = '\0';
-	ret_id[strcspn(ret_id, "\n")] = '\0';
-}
 
 PARKS int client_new(struct sys *s, const struct client_opts *o, uint64_t until_ns,
 	struct client **ret_c, struct err_note *note)
@@ -39,7 +26,7 @@ PARKS int client_new(struct sys *s, const struct client_opts *o, uint64_t until_
 		free(c);
 		return rc;
 	}
-	host_id(s, c->host);
+	snprintf(c->host, sizeof c->host, "%s", sys_boot_id(s));
 	peers_init(&c->peers, s, &c->group, c->host, &c->dialog.hello);
 	grants_init(&c->grants, &c->dialog, &c->peers, &c->work, c->host);
 	rc = dialog_connect(&c->dialog, until_ns, note);

@@ -39,7 +39,6 @@ int bucket_name_check(const char *name, struct err_note *note);
 const char *bucket_shown(const char *name); /* for messages */
 
 /* The boot id of this host, or "" where it cannot be told. */
-PARKS void host_id(struct sys *s, char ret_id[HOST_BYTES_MAX]);
 
 /* Bytes as a C string, cut to the room. */
 void text_take(char *to, size_t room, struct bytes b);

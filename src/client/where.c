@@ -32,15 +32,15 @@ int where_addr(const char *url, char ret_addr[WHERE_MAX], struct err_note *note)
 		return 0;
 	}
 	if (strncmp(url, "wadi://", 7) != 0)
-		return err_set(note, E_INVALID, "%.200s is neither wadi://HOST:PORT nor unix:/PATH",
-			url);
+		return err_set(
+			note, E_INVALID, "%.200s is neither wadi://HOST:PORT nor unix:/PATH", url);
 	memcpy(host, url + 7, len - 7 + 1);
 	if (host[0] != '\0' && host[len - 8] == '/')
 		host[len - 8] = '\0';
 	if (!host_ok(host))
 		return err_set(note, E_INVALID, "%.200s: no host", url);
 	n = has_port(host) ? snprintf(ret_addr, WHERE_MAX, "tcp:%.200s", host)
-		: snprintf(ret_addr, WHERE_MAX, "tcp:%.200s:%u", host, WADI_PORT);
+			   : snprintf(ret_addr, WHERE_MAX, "tcp:%.200s:%u", host, WADI_PORT);
 	return n < WHERE_MAX ? 0 : err_set(note, E_INVALID, "an address of %d bytes", n);
 }
 
@@ -52,8 +52,8 @@ void where_url(const char *addr, char ret_url[WHERE_MAX])
 		snprintf(ret_url, WHERE_MAX, "%.255s", addr);
 }
 
-int where_join(const char *folder, const char *name, char ret_path[WHERE_MAX],
-	struct err_note *note)
+int where_join(
+	const char *folder, const char *name, char ret_path[WHERE_MAX], struct err_note *note)
 {
 	int n = snprintf(ret_path, WHERE_MAX, "%s/%s", folder, name);
 
@@ -106,8 +106,8 @@ static int key_parse(const char *text, size_t len, uint8_t ret_key[WHERE_KEY_BYT
 	return 0;
 }
 
-PARKS int where_key_read(struct sys *s, const char *path, uint8_t ret_key[WHERE_KEY_BYTES],
-	struct err_note *note)
+PARKS int where_key_read(
+	struct sys *s, const char *path, uint8_t ret_key[WHERE_KEY_BYTES], struct err_note *note)
 {
 	char text[KEY_TEXT_BYTES + 1];
 	struct sys_file *f;
@@ -125,8 +125,18 @@ PARKS int where_key_read(struct sys *s, const char *path, uint8_t ret_key[WHERE_
 	return 0;
 }
 
-PARKS int where_key_write(struct sys *s, const char *path, const uint8_t key[WHERE_KEY_BYTES],
-	struct err_note *note)
+size_t where_key_token(const uint8_t key[WHERE_KEY_BYTES], char ret_text[2 * WHERE_KEY_BYTES + 1])
+{
+	char text[CLIENT_TOKEN_TEXT_MAX];
+
+	client_token_text(bytes_of(key, WHERE_KEY_BYTES), text);
+	memcpy(ret_text, text, KEY_TEXT_BYTES);
+	ret_text[KEY_TEXT_BYTES] = '\0';
+	return KEY_TEXT_BYTES;
+}
+
+PARKS int where_key_write(
+	struct sys *s, const char *path, const uint8_t key[WHERE_KEY_BYTES], struct err_note *note)
 {
 	char text[CLIENT_TOKEN_TEXT_MAX];
 	struct sys_file *f;
@@ -148,8 +158,8 @@ PARKS int where_key_write(struct sys *s, const char *path, const uint8_t key[WHE
 	return rc;
 }
 
-PARKS int where_key_make(struct sys *s, const char *path, uint8_t ret_key[WHERE_KEY_BYTES],
-	struct err_note *note)
+PARKS int where_key_make(
+	struct sys *s, const char *path, uint8_t ret_key[WHERE_KEY_BYTES], struct err_note *note)
 {
 	uint8_t key[WHERE_KEY_BYTES];
 	int rc = where_key_read(s, path, ret_key, note);

@@ -264,7 +264,7 @@ static PARKS int enroll(struct store *st, uint8_t *room, struct err_note *note)
 	struct rpc_conn *c = st->controller;
 	struct msg_store_register m = { .uuid_hi = st->uuid[0], .uuid_lo = st->uuid[1],
 		.incarnation = st->incarnation, .addr = text(st->addr), .local = text(st->local),
-		.host = text(sys_host(st->sys)), .devices = infos(st, room, rpc_conn_version(c)) };
+		.host = text(sys_boot_id(st->sys)), .devices = infos(st, room, rpc_conn_version(c)) };
 	struct rpc_call call = { .op = OP_store_register, .plain = true, .msg = &m };
 	struct msg_store_ok ok;
 	int rc = rpc_ask(c, &call, OP_store_ok, &ok, sys_after(st->sys, ANSWER_MS * SYS_MS), note);

@@ -258,11 +258,11 @@ struct record {
 	bool synced;
 };
 enum { RECORD_FIELDS_BYTES = ROOM_HEADER_FIELDS_BYTES };
-void record_put(const struct record *r, const uint32_t *sums, uint8_t *to); /* header_bytes */
+void volume_record_put(const struct record *r, const uint32_t *sums, uint8_t *to); /* header_bytes */
 /* Of the header's first block: how long the header says it is, or 0 when it is none. */
 uint32_t record_header_bytes(const uint8_t *first_block, uint64_t egroup, uint64_t offset);
 /* The whole header: 0 or E_CORRUPT.  ret_sums (room for the longest extent's) may be NULL. */
-int record_get(const uint8_t *from, size_t header_bytes, uint64_t egroup, uint64_t offset,
+int volume_record_get(const uint8_t *from, size_t header_bytes, uint64_t egroup, uint64_t offset,
 	struct record *ret_r, uint32_t *ret_sums);
 
 /* ---- volume.c ---- */

@@ -119,7 +119,7 @@ static PARKS int record_at(struct walk *w, uint64_t at, uint64_t *ret_room)
 		return 0;
 	if ((rc = show(w, at, header)) < 0)
 		return rc == E_IO ? 0 : rc;
-	if (record_get(w->window + (at - w->from), header, w->id, at, &r, NULL) < 0)
+	if (volume_record_get(w->window + (at - w->from), header, w->id, at, &r, NULL) < 0)
 		return 0;
 	if (at + room_of(w->d->tier, r.len) > w->end) /* its bytes never came */
 		return 0;

@@ -300,23 +300,23 @@ static void header_is_good_only_as_it_was_written(void **state)
 
 	for (uint32_t i = 0; i < 1024; i++)
 		sums[i] = i * 77;
-	record_put(&r, sums, h);
+	volume_record_put(&r, sums, h);
 	assert_int_equal(record_header_bytes(h, 3, 8192), 8192);
-	assert_int_equal(record_get(h, 8192, 3, 8192, &got, back), 0);
+	assert_int_equal(volume_record_get(h, 8192, 3, 8192, &got, back), 0);
 	assert_memory_equal(sums, back, sizeof sums);
 	assert_int_equal(got.extent, 4);
 	assert_int_equal(got.job, 5);
 	assert_int_equal(got.len, 4 * MIB);
 	assert_true(got.synced);
-	assert_int_equal(record_get(h, 8192, 4, 8192, &got, back), E_CORRUPT);
-	assert_int_equal(record_get(h, 8192, 3, 4096, &got, back), E_CORRUPT);
-	assert_int_equal(record_get(h, 4096, 3, 8192, &got, back), E_CORRUPT);
+	assert_int_equal(volume_record_get(h, 8192, 4, 8192, &got, back), E_CORRUPT);
+	assert_int_equal(volume_record_get(h, 8192, 3, 4096, &got, back), E_CORRUPT);
+	assert_int_equal(volume_record_get(h, 4096, 3, 8192, &got, back), E_CORRUPT);
 	for (size_t i = 0; i < 4224; i++) {
 		h[i] ^= (uint8_t)(1 << (i % 8));
-		assert_int_equal(record_get(h, 8192, 3, 8192, &got, back), E_CORRUPT);
+		assert_int_equal(volume_record_get(h, 8192, 3, 8192, &got, back), E_CORRUPT);
 		h[i] ^= (uint8_t)(1 << (i % 8));
 	}
-	assert_int_equal(record_get(h, 8192, 3, 8192, &got, back), 0);
+	assert_int_equal(volume_record_get(h, 8192, 3, 8192, &got, back), 0);
 }
 
 int main(void)

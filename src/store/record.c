@@ -35,7 +35,7 @@ static uint64_t hash_of(const uint8_t *header, size_t len, uint64_t egroup, uint
 	return hash64(hash64(0, place, sizeof place), header + AT_VERSION, len - AT_VERSION);
 }
 
-void record_put(const struct record *r, const uint32_t *sums, uint8_t *to)
+void volume_record_put(const struct record *r, const uint32_t *sums, uint8_t *to)
 {
 	check(r->n_sums == sums_count(r->len));
 	check(r->header_bytes <= HEADER_BYTES_MAX);
@@ -69,7 +69,7 @@ uint32_t record_header_bytes(const uint8_t *from, uint64_t egroup, uint64_t offs
 	return bytes;
 }
 
-int record_get(const uint8_t *from, size_t header_bytes, uint64_t egroup, uint64_t offset,
+int volume_record_get(const uint8_t *from, size_t header_bytes, uint64_t egroup, uint64_t offset,
 	struct record *ret_r, uint32_t *ret_sums)
 {
 	struct record r = { .egroup = egroup, .offset = offset };

@@ -41,8 +41,8 @@ static void close_oldest(struct volume *v)
 }
 
 /* The group may be dropped while its file is being made: then nothing of it may stay. */
-static PARKS int gone_meanwhile(struct egroup *g, struct sys_file *f, const char *path,
-	struct err_note *note)
+static PARKS int gone_meanwhile(
+	struct egroup *g, struct sys_file *f, const char *path, struct err_note *note)
 {
 	sys_close(f);
 	g->device->volume.n_open--;
@@ -62,8 +62,8 @@ static PARKS int open_file(struct egroup *g, struct err_note *note)
 	close_oldest(v);
 	v->n_open++; /* before the park, so that the limit holds */
 	vf->opening = true;
-	rc = sys_open(g->device->store->sys, path,
-		SYS_READ | SYS_WRITE | SYS_CREATE | SYS_DIRECT, &f, note);
+	rc = sys_open(g->device->store->sys, path, SYS_READ | SYS_WRITE | SYS_CREATE | SYS_DIRECT,
+		&f, note);
 	vf->opening = false;
 	waitq_wake_all(&vf->changed);
 	if (rc < 0) {
@@ -154,13 +154,18 @@ int volume_sync(struct egroup *g, struct err_note *note)
 	return rc == 0 ? sync_name(g, note) : rc;
 }
 
-int volume_append(struct extent *e, uint8_t *buf, const uint32_t *sums, bool sync,
-	struct err_note *note)
+int volume_append(
+	struct extent *e, uint8_t *buf, const uint32_t *sums, bool sync, struct err_note *note)
 {
 	struct egroup *g = e->egroup;
 	struct volfile *vf = &g->file;
-	struct record r = { .egroup = g->id, .extent = e->id, .job = g->job, .len = e->len,
-		.root = e->root, .n_sums = (uint32_t)sums_count(e->len), .synced = sync };
+	struct record r = { .egroup = g->id,
+		.extent = e->id,
+		.job = g->job,
+		.len = e->len,
+		.root = e->root,
+		.n_sums = (uint32_t)sums_count(e->len),
+		.synced = sync };
 	int rc;
 
 	check(!e->placed);
@@ -179,7 +184,7 @@ int volume_append(struct extent *e, uint8_t *buf, const uint32_t *sums, bool syn
 	e->synced = sync;
 	vf->end += e->room;
 	vf->promised -= e->room;
-	record_put(&r, sums, buf);
+	volume_record_put(&r, sums, buf);
 	rc = sys_pwrite(vf->f, buf, e->room, r.offset, note);
 	vf->written++;
 	if (rc == 0 && sync)
@@ -197,21 +202,21 @@ static PARKS int read_all(const struct extent *e, uint8_t *buf, uint64_t len, ui
 	if (n < 0)
 		return (int)n;
 	if ((uint64_t)n < least)
-		return err_set(note, E_CORRUPT, "extent %llu: egroup %llu ends at %llu",
-			ULL(e->id), ULL(e->egroup->id), ULL(at + (uint64_t)n));
+		return err_set(note, E_CORRUPT, "extent %llu: egroup %llu ends at %llu", ULL(e->id),
+			ULL(e->egroup->id), ULL(at + (uint64_t)n));
 	return 0;
 }
 
-static int check_header(const struct extent *e, const uint8_t *buf, uint32_t *ret_sums,
-	struct err_note *note)
+static int check_header(
+	const struct extent *e, const uint8_t *buf, uint32_t *ret_sums, struct err_note *note)
 {
 	const struct egroup *g = e->egroup;
 	size_t len = (size_t)room_header(g->device->tier, e->len);
 	struct record r;
 
-	if (record_get(buf, len, g->id, e->offset - len, &r, ret_sums) < 0)
-		return err_set(note, E_CORRUPT, "header of extent %llu of egroup %llu",
-			ULL(e->id), ULL(g->id));
+	if (volume_record_get(buf, len, g->id, e->offset - len, &r, ret_sums) < 0)
+		return err_set(note, E_CORRUPT, "header of extent %llu of egroup %llu", ULL(e->id),
+			ULL(g->id));
 	if (r.extent != e->id || r.len != e->len || r.root != e->root || r.job != g->job)
 		return err_set(note, E_CORRUPT, "extent %llu stands where %llu should",
 			ULL(r.extent), ULL(e->id));
@@ -219,8 +224,8 @@ static int check_header(const struct extent *e, const uint8_t *buf, uint32_t *re
 }
 
 /* Header and blocks; one piece when the blocks are the first. */
-static PARKS int read_pieces(const struct extent *e, uint64_t first, uint64_t n, uint8_t *buf,
-	struct err_note *note)
+static PARKS int read_pieces(
+	const struct extent *e, uint64_t first, uint64_t n, uint8_t *buf, struct err_note *note)
 {
 	uint64_t header = room_header(e->egroup->device->tier, e->len);
 	uint64_t from = first * LIMIT_BLOCK_BYTES, len = n * LIMIT_BLOCK_BYTES;
@@ -367,7 +372,7 @@ void volume_close(struct device *d)
 {
 	struct volume *v = &d->volume;
 
-	list_each(it, &d->egroups) {
+	list_each (it, &d->egroups) {
 		struct egroup *g = container_of(it, struct egroup, link);
 
 		check(g->file.users == 0);

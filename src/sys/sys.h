@@ -153,5 +153,7 @@ uint32_t sys_cpus(struct sys *s);
 int64_t sys_pid(struct sys *s);
 int64_t sys_uid(struct sys *s);
 const char *sys_host(struct sys *s);
+/* Equal for two processes that may share memory: the kernel's boot id, else the host's name. */
+const char *sys_boot_id(struct sys *s);
 void sys_log(struct sys *s, const char *line); /* one line of the log: stderr, or the trace */
 #endif

@@ -195,6 +195,10 @@ const char *sys_host(struct sys *s)
 {
 	return s->node->name;
 }
+const char *sys_boot_id(struct sys *s)
+{
+	return s->node->name;
+}
 
 void sys_log(struct sys *s, const char *line)
 {

@@ -63,6 +63,10 @@ const char *sys_host(struct sys *s)
 {
 	return s->host;
 }
+const char *sys_boot_id(struct sys *s)
+{
+	return s->boot_id;
+}
 
 void sys_log(struct sys *s, const char *line)
 {

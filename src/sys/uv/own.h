@@ -28,7 +28,7 @@ struct sys {
 	bool signals_on, signals_seen[SIGNALS];
 	struct waitq signals_q;
 	struct prng prng;
-	char host[64];
+	char host[64], boot_id[64];
 };
 
 /* ---- errors ---- */

@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "sys/uv/own.h"
 #include "sys/uv/sys_uv.h"
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -22,6 +23,19 @@ static void on_timer(uv_timer_t *h)
 
 	s->timer_due_ns = FOREVER;
 	uv_stop(&s->uv); /* timers run before the poll, which must not wait now that one was due */
+}
+
+static void read_boot_id(struct sys *s)
+{
+	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, s->boot_id, sizeof s->boot_id - 1);
+
+	if (fd >= 0)
+		close(fd);
+	s->boot_id[n > 0 ? n : 0] = '\0';
+	s->boot_id[strcspn(s->boot_id, "\n")] = '\0';
+	if (s->boot_id[0] == '\0')
+		memcpy(s->boot_id, s->host, sizeof s->host);
 }
 
 int sys_uv_new(struct sys **ret_s, struct err_note *note)
@@ -47,6 +61,7 @@ int sys_uv_new(struct sys **ret_s, struct err_note *note)
 	s->prng = prng_fork(seed, 1);
 	if (gethostname(s->host, sizeof s->host - 1) != 0)
 		s->host[0] = '\0';
+	read_boot_id(s);
 	rc = uv_async_init(&s->uv, &s->knock, on_knock);
 	if (rc < 0) {
 		sys_uv_free(s);
