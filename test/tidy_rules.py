@@ -57,6 +57,7 @@ FOREIGN_HEADERS = {
     "unistd.h": ["src/cli/os.c", "src/client/api_stream.c"],
     **{name: ["src/cli/os.c"] for name in """dirent.h fcntl.h poll.h signal.h sys/ioctl.h
         sys/pidfd.h sys/stat.h sys/wait.h""".split()},
+    "signal.h": ["src/cli/os.c", "src/node/node.c"],
     "nmmintrin.h": ["src/base"],
     "arm_acle.h": ["src/base"],
 }

@@ -37,8 +37,8 @@ uint64_t link_shard_ms(const struct store *st)
 static int epoch_check(struct store *st, uint64_t epoch, struct err_note *note)
 {
 	if (epoch < st->epoch)
-		return err_set(note, E_STALE, "epoch %llu, heard of %llu", ULL(epoch),
-			ULL(st->epoch));
+		return err_set(
+			note, E_STALE, "epoch %llu, heard of %llu", ULL(epoch), ULL(st->epoch));
 	st->epoch = epoch;
 	return 0;
 }
@@ -69,8 +69,8 @@ static PARKS int erase(struct extent **dropped, size_t n, struct err_note *note)
 	return rc;
 }
 
-static PARKS int drop_extents(struct store *st, const struct msg_extent_drop *m,
-	struct err_note *note)
+static PARKS int drop_extents(
+	struct store *st, const struct msg_extent_drop *m, struct err_note *note)
 {
 	struct extent **dropped = malloc((m->extents.n + 1) * sizeof *dropped), *e;
 	struct wire_list l = m->extents;
@@ -122,7 +122,7 @@ static PARKS int drop_egroup(struct store *st, uint64_t id, struct err_note *not
 		egroup_fence(st, id);
 		return 0;
 	}
-	list_each(it, &g->extents)
+	list_each (it, &g->extents)
 		sync = sync || container_of(it, struct extent, in_egroup)->synced;
 	egroup_drop(g);
 	if (!device_is_dram(g->device))
@@ -174,8 +174,8 @@ static size_t page_of(const struct store *st, uint64_t after, struct egroup **al
 	return count;
 }
 
-static int list_egroups(struct store *st, struct rpc_request *r, uint64_t after,
-	struct err_note *note)
+static int list_egroups(
+	struct store *st, struct rpc_request *r, uint64_t after, struct err_note *note)
 {
 	struct egroup **all = malloc((st->egroups.n + 1) * sizeof *all);
 	size_t room = PAGE_MAX * 24, count, i;
@@ -192,8 +192,8 @@ static int list_egroups(struct store *st, struct rpc_request *r, uint64_t after,
 	for (i = 0; i < count && i < PAGE_MAX; i++) {
 		const struct egroup *g = all[i];
 
-		if (!sub_egroup_use_add(&b, &(struct sub_egroup_use){ g->id, g->used_bytes,
-			g->pinned_bytes }))
+		if (!sub_egroup_use_add(
+			    &b, &(struct sub_egroup_use){ g->id, g->used_bytes, g->pinned_bytes }))
 			break;
 	}
 	ok.egroups = wire_list_end(&b);
@@ -232,7 +232,9 @@ static const struct rpc_op ops[] = {
 };
 
 /* ---- what we tell the controller ---- */
-struct beat { uint64_t cpu_ns, at_ns; };
+struct beat {
+	uint64_t cpu_ns, at_ns;
+};
 
 static struct wire_list infos(const struct store *st, uint8_t *room, uint16_t version)
 {
@@ -241,11 +243,15 @@ static struct wire_list infos(const struct store *st, uint8_t *room, uint16_t ve
 	for (unsigned i = 0; i < st->n_devices; i++) {
 		const struct device *d = &st->devices[i];
 		struct bytes path = bytes_of(d->dir, d->dir != NULL ? strlen(d->dir) : 0);
-		struct sub_device_info info = { .device = d->id, .tier = d->tier,
-			.capacity_bytes = d->capacity, .used_bytes = d->used,
-			.pinned_bytes = d->pinned, .reserved_bytes = device_reserved(d),
+		struct sub_device_info info = { .device = d->id,
+			.tier = d->tier,
+			.capacity_bytes = d->capacity,
+			.used_bytes = d->used,
+			.pinned_bytes = d->pinned,
+			.reserved_bytes = device_reserved(d),
 			.ready_bytes = device_is_dram(d) ? arenas_ready(d) : 0,
-			.egroup_bytes = d->egroup_bytes, .path = path };
+			.egroup_bytes = d->egroup_bytes,
+			.path = path };
 
 		if (info.path.len > 255)
 			info.path.len = 255;
@@ -262,9 +268,13 @@ static struct bytes text(const char *s)
 static PARKS int enroll(struct store *st, uint8_t *room, struct err_note *note)
 {
 	struct rpc_conn *c = st->controller;
-	struct msg_store_register m = { .uuid_hi = st->uuid[0], .uuid_lo = st->uuid[1],
-		.incarnation = st->incarnation, .addr = text(st->addr), .local = text(st->local),
-		.host = text(sys_boot_id(st->sys)), .devices = infos(st, room, rpc_conn_version(c)) };
+	struct msg_store_register m = { .uuid_hi = st->uuid[0],
+		.uuid_lo = st->uuid[1],
+		.incarnation = st->incarnation,
+		.addr = text(st->addr),
+		.local = text(st->local),
+		.host = text(sys_boot_id(st->sys)),
+		.devices = infos(st, room, rpc_conn_version(c)) };
 	struct rpc_call call = { .op = OP_store_register, .plain = true, .msg = &m };
 	struct msg_store_ok ok;
 	int rc = rpc_ask(c, &call, OP_store_ok, &ok, sys_after(st->sys, ANSWER_MS * SYS_MS), note);
@@ -295,8 +305,10 @@ static PARKS int beat(struct store *st, uint8_t *room, struct beat *last, struct
 	struct rpc_conn *c = st->controller;
 	struct rpc_counts counts = rpc_server_counts(st->server);
 	uint64_t sent_ns = sys_now_ns(st->sys);
-	struct msg_heartbeat m = { .server = st->number, .incarnation = st->incarnation,
-		.cpu_permille = cpu_permille(st, last, sent_ns), .net_in_bytes = counts.in_bytes,
+	struct msg_heartbeat m = { .server = st->number,
+		.incarnation = st->incarnation,
+		.cpu_permille = cpu_permille(st, last, sent_ns),
+		.net_in_bytes = counts.in_bytes,
 		.net_out_bytes = counts.out_bytes,
 		.devices = infos(st, room, rpc_conn_version(c)) };
 	struct rpc_call call = { .op = OP_heartbeat, .plain = true, .msg = &m };
@@ -318,7 +330,9 @@ static PARKS int connect_once(struct store *st, struct err_note *note)
 	static const struct rpc_service none;
 	struct rpc_service *svc = &st->reverse;
 	const char *name = st->opts->name != NULL ? st->opts->name : sys_host(st->sys);
-	struct rpc_connect o = { .addr = st->opts->controller, .svc = svc, .group = &st->group,
+	struct rpc_connect o = { .addr = st->opts->controller,
+		.svc = svc,
+		.group = &st->group,
 		.hello = { .role = ROLE_STORE, .token = st->opts->token, .name = text(name) } };
 	struct msg_hello_ok ok;
 
@@ -326,8 +340,8 @@ static PARKS int connect_once(struct store *st, struct err_note *note)
 	svc->ops = ops;
 	svc->n_ops = sizeof ops / sizeof ops[0];
 	svc->arg = st;
-	return rpc_connect(st->sys, &o, sys_after(st->sys, ANSWER_MS * SYS_MS), &st->controller,
-		&ok, note);
+	return rpc_connect(
+		st->sys, &o, sys_after(st->sys, ANSWER_MS * SYS_MS), &st->controller, &ok, note);
 }
 
 /* Serves one connection to its end: why it ended. */

@@ -24,8 +24,8 @@ enum {
 	BUFFER_BYTES_MAX = 64 << 20, /* for bytes on their way to and from files */
 	EGROUP_BYTES_MIN = 1 << 20,
 	PATH_BYTES = 512,
-	RECV_WAIT_S = 30,            /* for a piece of a request's data */
-	BUFFER_WAIT_S = 30,          /* for room to put it */
+	RECV_WAIT_S = 30,   /* for a piece of a request's data */
+	BUFFER_WAIT_S = 30, /* for room to put it */
 };
 
 /* ---- extents ---- */
@@ -38,32 +38,32 @@ struct egroup;
 struct arena;
 
 struct extent {
-	struct table_node node;   /* by (egroup, id) until it is dropped */
+	struct table_node node; /* by (egroup, id) until it is dropped */
 	struct list in_egroup;
 	struct egroup *egroup;
 	struct sm state;
-	struct grant *grant;      /* while it is being written */
+	struct grant *grant; /* while it is being written */
 	uint64_t id, len, room;
-	uint64_t offset;          /* of its first byte: in the arena, in the file */
+	uint64_t offset; /* of its first byte: in the arena, in the file */
 	uint32_t root;
-	uint32_t refs;            /* its writer, pins, reads under way; freed at 0 when dropped */
-	bool erased;              /* file: nothing of it is left to punch */
-	bool synced;              /* file: its writer waited for the sync */
-	bool placed;              /* file: offset is valid, the room of the file is spent */
-	struct arena *arena;      /* dram */
+	uint32_t refs;       /* its writer, pins, reads under way; freed at 0 when dropped */
+	bool erased;         /* file: nothing of it is left to punch */
+	bool synced;         /* file: its writer waited for the sync */
+	bool placed;         /* file: offset is valid, the room of the file is spent */
+	struct arena *arena; /* dram */
 	struct slot *slot;
-	uint32_t *sums;           /* dram; files keep them in the header */
-	struct client *writer;    /* allocated over shared memory, not sealed yet */
+	uint32_t *sums;        /* dram; files keep them in the header */
+	struct client *writer; /* allocated over shared memory, not sealed yet */
 	struct list in_client;
-	struct list dead;         /* file: waiting for the sweeper */
+	struct list dead; /* file: waiting for the sweeper */
 };
 
 /* Ids and credit that a session was granted in an egroup, from the first use on until every id was
  * used or dropped; then a fence on the first id keeps late requests out. */
 struct grant {
-	struct list link;         /* newest first */
+	struct list link; /* newest first */
 	uint64_t first, credit_bytes, spent_bytes;
-	uint64_t used;            /* one bit for each id that was written or dropped: never again */
+	uint64_t used; /* one bit for each id that was written or dropped: never again */
 	uint32_t count, n_writing;
 };
 
@@ -78,52 +78,52 @@ struct volfile {
 	uint64_t written, synced; /* count of writes, and how many of them a sync covers */
 	uint32_t users;
 	bool opening, syncing;
-	bool exists;              /* has been created */
-	bool named;               /* its name is on the medium */
-	bool broken;              /* a sync failed: nothing more is written (sys/README.md) */
+	bool exists; /* has been created */
+	bool named;  /* its name is on the medium */
+	bool broken; /* a sync failed: nothing more is written (sys/README.md) */
 };
 
 struct egroup {
-	struct table_node node;   /* by (id, 0) until it is dropped */
+	struct table_node node; /* by (id, 0) until it is dropped */
 	struct list extents, grants;
 	struct device *device;
 	struct volfile file;
 	uint64_t id, job;
 	uint64_t used_bytes, pinned_bytes, room_bytes;
 	uint32_t n_extents, n_grants;
-	bool dropped;             /* out of the index; freed with its last extent */
-	bool jobless;             /* found on a file without a record that says whose it is */
-	struct list link;         /* in the device */
+	bool dropped;     /* out of the index; freed with its last extent */
+	bool jobless;     /* found on a file without a record that says whose it is */
+	struct list link; /* in the device */
 };
 
 /* ---- devices ---- */
 struct arena {
-	struct list link;         /* in arenas.bound or arenas.fresh */
+	struct list link; /* in arenas.bound or arenas.fresh */
 	struct device *device;
 	uint64_t id, job;
 	struct sys_shm *memory, *reader;
 	uint8_t *at;
 	struct slots slots;
-	uint64_t ready_bytes;     /* faulted in */
-	uint64_t idle_ns;         /* empty since */
+	uint64_t ready_bytes; /* faulted in */
+	uint64_t idle_ns;     /* empty since */
 	uint32_t n_extents;
-	bool bound, busy;         /* busy: the keeper is faulting it in */
+	bool bound, busy; /* busy: the keeper is faulting it in */
 };
 
 struct arenas {
 	struct list bound, fresh; /* bound: to a job, most recently used first */
 	uint32_t n, n_bound, max;
 	uint64_t ready_goal;
-	struct waitq wanted;      /* wakes the keeper */
+	struct waitq wanted; /* wakes the keeper */
 };
 
 struct volume {
 	struct sys_file *lock;
-	struct list unused;       /* open files, least recently used first */
+	struct list unused; /* open files, least recently used first */
 	uint32_t n_open;
-	struct list dead;         /* dropped extents to punch once unused */
+	struct list dead; /* dropped extents to punch once unused */
 	struct waitq sweep;
-	uint64_t dead_bytes;      /* of the files' dead room */
+	uint64_t dead_bytes; /* of the files' dead room */
 };
 
 struct device {
@@ -135,11 +135,14 @@ struct device {
 	uint64_t read_bytes, written_bytes;
 	uint32_t n_egroups, n_extents, n_broken, n_corrupt;
 	struct list egroups;
-	struct arenas arenas;     /* dram */
-	struct volume volume;     /* flash, disk */
+	struct arenas arenas; /* dram */
+	struct volume volume; /* flash, disk */
 };
 
-static inline bool device_is_dram(const struct device *d) { return d->tier == TIER_DRAM; }
+static inline bool device_is_dram(const struct device *d)
+{
+	return d->tier == TIER_DRAM;
+}
 uint64_t device_reserved(const struct device *d);
 uint64_t device_free(const struct device *d);
 
@@ -155,7 +158,11 @@ struct client {
 
 /* What must not come any more: an egroup (extent 0), an extent and with it the grant that begins
  * there. */
-struct fence { struct table_node node; struct list link; uint64_t until_ns; };
+struct fence {
+	struct table_node node;
+	struct list link;
+	uint64_t until_ns;
+};
 
 struct store {
 	struct sys *sys;
@@ -190,17 +197,20 @@ struct extent_ask {
 /* Room for a new extent, being written; the caller holds its only reference.  E_EXISTS with *ret_e
  * set (no reference): it is sealed already, as a retry finds.  E_BUSY: somebody is writing it.
  * E_GONE: dropped before it came.  E_FULL, E_TOOBIG, E_INVALID, E_DENIED, E_NOMEM. */
-int extent_begin(struct store *st, const struct extent_ask *a, struct extent **ret_e,
-	struct err_note *note);
+int extent_begin(
+	struct store *st, const struct extent_ask *a, struct extent **ret_e, struct err_note *note);
 /* Gives up an extent that is being written, with the caller's reference: its id and credit may be
  * used again, unless it was dropped meanwhile. */
 void extent_abort(struct extent *e);
 /* A sealed extent of the job, without a reference; E_GONE. */
-int extent_find(struct store *st, uint64_t egroup, uint64_t id, uint64_t job,
-	struct extent **ret_e, struct err_note *note);
+int extent_find(struct store *st, uint64_t egroup, uint64_t id, uint64_t job, struct extent **ret_e,
+	struct err_note *note);
 void extent_seal(struct extent *e);
 void extent_drop(struct extent *e); /* out of the index; freed now or with its last reference */
-static inline void extent_ref(struct extent *e) { e->refs++; }
+static inline void extent_ref(struct extent *e)
+{
+	e->refs++;
+}
 void extent_unref(struct extent *e);
 void extent_free(struct extent *e); /* dropped, unused, erased */
 static inline bool extent_is(const struct extent *e, enum extent_state s)
@@ -208,20 +218,21 @@ static inline bool extent_is(const struct extent *e, enum extent_state s)
 	return e->state.now == (unsigned)s;
 }
 struct egroup *egroup_get(struct store *st, uint64_t id);
-int egroup_make(struct store *st, uint64_t id, uint64_t job, struct device *d,
-	struct egroup **ret_g);
+int egroup_make(
+	struct store *st, uint64_t id, uint64_t job, struct device *d, struct egroup **ret_g);
 void egroup_drop(struct egroup *g); /* and all in it; its file is the caller's to unlink */
 void egroup_fence(struct store *st, uint64_t id); /* of one that is not here: it will not come */
-void egroup_forget(struct egroup *g); /* frees it when nothing holds it any more */
+void egroup_forget(struct egroup *g);             /* frees it when nothing holds it any more */
 /* Takes in an extent found in a file. */
-int extent_found(struct egroup *g, uint64_t id, uint64_t offset, uint64_t len, uint32_t root,
-	bool synced);
+int extent_found(
+	struct egroup *g, uint64_t id, uint64_t offset, uint64_t len, uint32_t root, bool synced);
 /* Drops one extent by id: with a reference for the caller, who erases it.  NULL: it is not here,
  * and it will not come any more.  A run of ids that follow each other in one call after the other
  * takes one fence, which keeps out a grant that was never used here; begin with a zeroed run. */
-struct drop_run { uint64_t egroup, next; };
-struct extent *extent_drop_id(struct store *st, uint64_t egroup, uint64_t id,
-	struct drop_run *run);
+struct drop_run {
+	uint64_t egroup, next;
+};
+struct extent *extent_drop_id(struct store *st, uint64_t egroup, uint64_t id, struct drop_run *run);
 void extents_free_all(struct store *st); /* at the end; nobody uses anything any more */
 void extents_audit(const struct store *st);
 
@@ -230,8 +241,8 @@ void fence_put(struct store *st, uint64_t egroup, uint64_t extent);
 bool fence_has(const struct store *st, uint64_t egroup, uint64_t extent);
 void fences_end(struct store *st);
 /* The grant that the request names, remembered from its first use on.  E_INVALID, E_NOMEM. */
-int grant_take(struct egroup *g, const struct extent_ask *a, struct grant **ret_t,
-	struct err_note *note);
+int grant_take(
+	struct egroup *g, const struct extent_ask *a, struct grant **ret_t, struct err_note *note);
 struct grant *grant_of(struct egroup *g, uint64_t id); /* the open one with that id, or NULL */
 bool grant_used(const struct grant *t, uint64_t id);   /* was written or dropped */
 void grant_begin(struct extent *e, struct grant *t);   /* takes id and credit */
@@ -258,7 +269,8 @@ struct record {
 	bool synced;
 };
 enum { RECORD_FIELDS_BYTES = ROOM_HEADER_FIELDS_BYTES };
-void volume_record_put(const struct record *r, const uint32_t *sums, uint8_t *to); /* header_bytes */
+void volume_record_put(
+	const struct record *r, const uint32_t *sums, uint8_t *to); /* header_bytes */
 /* Of the header's first block: how long the header says it is, or 0 when it is none. */
 uint32_t record_header_bytes(const uint8_t *first_block, uint64_t egroup, uint64_t offset);
 /* The whole header: 0 or E_CORRUPT.  ret_sums (room for the longest extent's) may be NULL. */
@@ -269,8 +281,8 @@ int volume_record_get(const uint8_t *from, size_t header_bytes, uint64_t egroup,
 PARKS int volume_open(struct device *d, struct err_note *note);
 void volume_close(struct device *d);
 /* buf: room bytes, the contents behind room for the header, zeros behind them. */
-PARKS int volume_append(struct extent *e, uint8_t *buf, const uint32_t *sums, bool sync,
-	struct err_note *note);
+PARKS int volume_append(
+	struct extent *e, uint8_t *buf, const uint32_t *sums, bool sync, struct err_note *note);
 /* The header into buf (aligned, room_header() bytes) and n blocks from first on behind it, compared
  * with their sums.  sums has room for those of the whole extent. */
 PARKS int volume_read(struct extent *e, uint64_t first, uint64_t n, uint8_t *buf, uint32_t *sums,
@@ -306,11 +318,11 @@ void handle_alloc(void *store, struct rpc_request *r);
 void handle_seal(void *store, struct rpc_request *r);
 void handle_pin(void *store, struct rpc_request *r);
 void handle_unpin(void *store, struct rpc_request *r);
-void local_lost(struct client *c);       /* its pins and allocations end (I6) */
-void local_arena_gone(struct arena *a);  /* tells the clients that know it */
+void local_lost(struct client *c);      /* its pins and allocations end (I6) */
+void local_arena_gone(struct arena *a); /* tells the clients that know it */
 
 /* ---- link.c ---- */
-int link_run(void *store);               /* the fiber that keeps the controller */
+int link_run(void *store);                /* the fiber that keeps the controller */
 bool link_serves(const struct store *st); /* the controller was heard recently enough */
 uint64_t link_shard_ms(const struct store *st);
 #endif
