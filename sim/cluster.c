@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sim/cluster.h"
 #include "base/check.h"
-#include "meta/serve.h"
+#include "control/control.h"
+#include "meta/large.h"
+#include "store/store.h"
 #include <stdio.h>
+#include <string.h>
 
 enum {
 	META_DISK_BYTES = 256 << 20,
+	STORE_DISK_BYTES = 64 << 20,
 	CLIENT_DISK_BYTES = 1 << 20,
 	SLAB_BYTES = 16 << 20,
 	LATE_SEC = 12,   /* a late timer after a late timer, and a pause */
@@ -14,6 +18,7 @@ enum {
 	CLOSE_SEC = 60,
 };
 #define TICK_NS (50 * SYS_MS)
+#define MIB (UINT64_C(1) << 20)
 
 /* ---- the metadata server ---- */
 static int anybody(void *arg, struct bytes token, struct principal *ret_p, struct err_note *note)
@@ -41,24 +46,45 @@ static void on_failed(void *arg, int rc, const struct err_note *note)
 static void look_over(struct cluster *cl, struct shard *sh)
 {
 	struct shard_status st;
+	struct room_sum sum;
 
 	shard_audit(sh);
+	room_audit(large_room(sh));
 	shard_status(sh, &st);
 	cl->files = st.files;
 	cl->used_bytes = st.used_bytes;
+	sum = room_sum(large_room(sh), 0, TIER_COUNT, 0);
+	cl->room_taken = sum.capacity - sum.free;
 	cl->audits++;
 	cl->audit = false;
+}
+
+PARKS static int add_control(struct sys *s, struct server *m, struct err_note *note)
+{
+	struct control_opts o = { .key = m->cl->key };
+	struct control *ctl;
+	struct serve_guest guest;
+	int rc = control_new(s, serve_shard(m->v), &o, &ctl, note);
+
+	if (rc < 0)
+		return rc;
+	guest = control_guest(ctl);
+	serve_guest(m->v, &guest);
+	return 0;
 }
 
 PARKS static int serve(struct sys *s, struct server *m, struct err_note *note)
 {
 	struct cluster *cl = m->cl;
 	const char *bound;
-	int rc;
+	int rc = 0;
 
 	cl->life = shard_life(serve_shard(m->v));
 	look_over(cl, serve_shard(m->v));
-	rc = serve_listen(m->v, CLUSTER_ADDR, &bound, note);
+	if (cl->control)
+		rc = add_control(s, m, note);
+	if (rc == 0)
+		rc = serve_listen(m->v, CLUSTER_ADDR, &bound, note);
 	while (rc == 0 && !m->failed && !cl->meta_stop) {
 		if (cl->audit)
 			look_over(cl, serve_shard(m->v));
@@ -103,6 +129,55 @@ static int meta_main(struct sys *s, void *arg)
 	return rc;
 }
 
+/* ---- storage servers ---- */
+static void look_into(struct store_node *sn, struct store *st)
+{
+	struct store_status status;
+
+	store_audit(st);
+	store_status(st, &status);
+	sn->used_bytes = sn->reserved_bytes = 0;
+	for (unsigned i = 0; i < status.n_devices; i++) {
+		sn->used_bytes += status.devices[i].used_bytes + status.devices[i].pinned_bytes;
+		sn->reserved_bytes += status.devices[i].reserved_bytes;
+	}
+	sn->audits++;
+}
+
+static int store_main(struct sys *s, void *arg)
+{
+	static const struct store_device devices[] = {
+		{ .tier = TIER_DRAM, .bytes = 8 * MIB, .egroup_bytes = MIB },
+		{ .tier = TIER_FLASH, .bytes = 16 * MIB, .egroup_bytes = 2 * MIB, .dir = "flash" },
+		{ .tier = TIER_DISK, .bytes = 32 * MIB, .egroup_bytes = 4 * MIB, .dir = "disk" },
+	};
+	struct store_node *sn = arg;
+	struct cluster *cl = sn->cl;
+	struct err_note note = { "" };
+	const char *listen[1];
+	char addr[SYS_ADDR_MAX];
+	struct store_opts o = { .dir = "data", .devices = devices,
+		.n_devices = sizeof devices / sizeof devices[0], .listen = listen, .n_listen = 1,
+		.controller = CLUSTER_ADDR, .token = bytes_of(cl->token, cl->token_len) };
+	struct store *st;
+	int rc;
+
+	ledger_boot(cl->ledger);
+	snprintf(addr, sizeof addr, "tcp:s%u:9300", sn->number);
+	listen[0] = addr;
+	rc = store_new(s, &o, &st, &note);
+	if (rc < 0) {
+		scenario_say(cl->sc, "store: %s: %s", err_name(rc), note.text);
+		return rc;
+	}
+	while (rc == 0) {
+		look_into(sn, st);
+		rc = fiber_sleep(sys_after(s, 4 * TICK_NS));
+	}
+	store_free(st);
+	return rc;
+}
+
 /* ---- machines with clients ---- */
 static int worker_main(void *arg)
 {
@@ -131,7 +206,9 @@ PARKS static int workers_run(struct sys *s, struct machine *m, struct client *c)
 static int machine_main(struct sys *s, void *arg)
 {
 	struct machine *m = arg;
-	struct client_opts o = { .addr = CLUSTER_ADDR, .token = BYTES("any"), .wait = true };
+	const char *token = m->token != NULL ? m->token : m->cl->token;
+	struct client_opts o = { .addr = CLUSTER_ADDR, .wait = true,
+		.token = bytes_of(token, strnlen(token, TOKEN_TEXT_MAX)) };
 	struct client *c = NULL;
 	struct err_note note;
 	int rc = E_UNREACH;
@@ -189,7 +266,24 @@ struct cluster *cluster_new(struct scenario *sc, uint32_t value_bytes_max)
 	cl->sc = sc;
 	cl->ledger = ledger_new(sc, value_bytes_max);
 	cl->meta = sim_node_add(sc->w, "meta", META_DISK_BYTES);
+	for (size_t i = 0; i < sizeof cl->key; i++)
+		cl->key[i] = (uint8_t)prng_next(sc->p);
+	cl->token_len = token_admin(cl->key, cl->token);
 	return cl;
+}
+
+void cluster_stores(struct cluster *cl, uint32_t n)
+{
+	char name[16];
+
+	check(n <= STORES_MAX);
+	cl->control = true;
+	for (uint32_t i = 0; i < n; i++) {
+		snprintf(name, sizeof name, "s%u", i);
+		cl->stores[i] = (struct store_node){ .cl = cl, .number = i,
+			.node = sim_node_add(cl->sc->w, name, STORE_DISK_BYTES) };
+	}
+	cl->n_stores = n;
 }
 
 struct machine *cluster_machine(struct cluster *cl, uint32_t n_workers, worker_fn *run)
@@ -208,30 +302,34 @@ void cluster_start(struct cluster *cl)
 {
 	if (!sim_node_up(cl->meta))
 		sim_node_start(cl->meta, meta_main, cl);
+	for (uint32_t i = 0; i < cl->n_stores; i++)
+		if (!sim_node_up(cl->stores[i].node))
+			sim_node_start(cl->stores[i].node, store_main, &cl->stores[i]);
 	for (uint32_t i = 0; i < cl->n_machines; i++)
 		if (!sim_node_up(cl->machines[i].node))
 			sim_node_start(cl->machines[i].node, machine_main, &cl->machines[i]);
 }
 
-static void cut_all(struct cluster *cl, struct sim_node *n, unsigned ways)
+static uint32_t n_nodes(const struct cluster *cl)
 {
-	struct sim_node *to = cl->meta;
-
-	for (uint32_t i = 0; i <= cl->n_machines; i++) {
-		if (to != n) {
-			sim_net_cut(n, to, (ways & 1) != 0);
-			sim_net_cut(to, n, (ways & 2) != 0);
-		}
-		if (i < cl->n_machines)
-			to = cl->machines[i].node;
-	}
+	return 1 + cl->n_machines + cl->n_stores;
 }
 
-static struct sim_node *any_node(struct cluster *cl)
+static struct sim_node *node(const struct cluster *cl, uint64_t i)
 {
-	uint64_t i = prng_below(cl->sc->p, cl->n_machines + 1);
+	if (i == 0)
+		return cl->meta;
+	return i <= cl->n_machines ? cl->machines[i - 1].node :
+		cl->stores[i - 1 - cl->n_machines].node;
+}
 
-	return i == cl->n_machines ? cl->meta : cl->machines[i].node;
+static void cut_all(struct cluster *cl, struct sim_node *n, unsigned ways)
+{
+	for (uint32_t i = 0; i < n_nodes(cl); i++)
+		if (node(cl, i) != n) {
+			sim_net_cut(n, node(cl, i), (ways & 1) != 0);
+			sim_net_cut(node(cl, i), n, (ways & 2) != 0);
+		}
 }
 
 static void meta_misfortune(struct cluster *cl, uint64_t what)
@@ -252,14 +350,17 @@ static void meta_misfortune(struct cluster *cl, uint64_t what)
 void cluster_misfortune(struct cluster *cl)
 {
 	struct scenario *sc = cl->sc;
-	struct sim_node *n = any_node(cl);
+	struct sim_node *n = node(cl, prng_below(sc->p, n_nodes(cl)));
 	uint64_t kind = prng_below(sc->p, 12), what = prng_below(sc->p, 8);
 	uint64_t ns = prng_below(sc->p, 1500 * SYS_MS);
 
 	if (kind < 5) {
 		meta_misfortune(cl, what);
 	} else if (kind < 7 && n != cl->meta) {
-		sim_node_crash(n);
+		if (what < 5)
+			sim_node_crash(n);
+		else
+			sim_node_kill(n);
 	} else if (kind == 8) {
 		sim_node_pause(n, ns);
 	} else if (kind < 11) {
@@ -274,9 +375,8 @@ void cluster_misfortune(struct cluster *cl)
 void cluster_heal(struct cluster *cl)
 {
 	sim_faults_set(cl->sc->w, &sim_no_faults);
-	cut_all(cl, cl->meta, 0);
-	for (uint32_t i = 0; i < cl->n_machines; i++)
-		cut_all(cl, cl->machines[i].node, 0);
+	for (uint32_t i = 0; i < n_nodes(cl); i++)
+		cut_all(cl, node(cl, i), 0);
 	cluster_start(cl);
 	scenario_run(cl->sc, 4 * SYS_SEC); /* a slow disk is slow for 2 s, a pause may last */
 	cluster_start(cl);
@@ -326,4 +426,31 @@ void cluster_audit(struct cluster *cl)
 	if (cl->audit)
 		violation(cl->sc, "when the faults have stopped, everything works again",
 			"the shard did not walk its rows");
+}
+
+static uint64_t stored(const struct cluster *cl)
+{
+	uint64_t sum = cl->files + cl->used_bytes + cl->room_taken;
+
+	for (uint32_t i = 0; i < cl->n_stores; i++)
+		sum += cl->stores[i].used_bytes;
+	return sum;
+}
+
+void cluster_empty(struct cluster *cl, uint64_t within_ns)
+{
+	struct scenario *sc = cl->sc;
+	uint64_t until_ns = sim_now_ns(sc->w) + within_ns;
+
+	do {
+		cluster_audit(cl);
+		if (stored(cl) == 0 || sc->violations > 0)
+			return;
+		scenario_run(sc, SYS_SEC);
+	} while (sim_now_ns(sc->w) < until_ns);
+	violation(sc, "what was deleted leaves nothing",
+		"%llu files, %llu bytes; %llu bytes of devices taken; used %llu, %llu",
+		(unsigned long long)cl->files, (unsigned long long)cl->used_bytes,
+		(unsigned long long)cl->room_taken, (unsigned long long)cl->stores[0].used_bytes,
+		(unsigned long long)cl->stores[1].used_bytes);
 }

@@ -6,7 +6,7 @@
 #include "client/client.h"
 #include "sim/ledger.h"
 
-enum { WORKERS_MAX = 6, CLIENTS_MAX = 6 };
+enum { WORKERS_MAX = 6, CLIENTS_MAX = 6, STORES_MAX = 4, TOKEN_TEXT_MAX = 64 };
 #define CLUSTER_ADDR "tcp:meta:9234"
 
 struct cluster;
@@ -27,13 +27,28 @@ struct machine {
 	struct cluster *cl;
 	struct sim_node *node;
 	uint32_t n_workers;
+	const char *token;          /* NULL: the administrator's */
 	struct worker workers[WORKERS_MAX];
 	uint64_t starts;
+};
+struct store_node {
+	struct cluster *cl;
+	struct sim_node *node;
+	uint32_t number;
+	uint32_t audits;
+	bool broken;      /* cannot open its files: lets the others work */
+	uint64_t used_bytes, reserved_bytes; /* at the last audit */
 };
 struct cluster {
 	struct scenario *sc;
 	struct ledger *ledger;
 	struct sim_node *meta;
+	bool control;     /* with a controller, which storage servers need */
+	uint8_t key[32];  /* of the cluster */
+	char token[TOKEN_TEXT_MAX];
+	size_t token_len;
+	uint32_t n_stores;
+	struct store_node stores[STORES_MAX];
 	struct machine machines[CLIENTS_MAX];
 	uint32_t n_machines;
 	bool stop;        /* the workers are to end */
@@ -42,11 +57,14 @@ struct cluster {
 	uint32_t audits;
 	uint64_t life;    /* of the shard, as it last said */
 	uint64_t files, used_bytes; /* at the last audit */
+	uint64_t room_taken;        /* of devices, likewise: capacity less what is free */
 	struct machine judge;
 	bool judged;      /* its work is done */
 };
 
 struct cluster *cluster_new(struct scenario *sc, uint32_t value_bytes_max);
+/* Before anything is started: a controller, and so many storage servers. */
+void cluster_stores(struct cluster *cl, uint32_t n);
 struct machine *cluster_machine(struct cluster *cl, uint32_t n_workers, worker_fn *run);
 void cluster_start(struct cluster *cl); /* every node that is down */
 /* One drawn misfortune: a node cut off, killed, without power, paused; a clock that jumps. */
@@ -57,6 +75,9 @@ void cluster_heal(struct cluster *cl);
 void cluster_judge(struct cluster *cl, worker_fn *fn, void *mine, uint64_t within_ns);
 /* Asks the shard to walk its rows; violation() when it does not answer. */
 void cluster_audit(struct cluster *cl);
+/* Waits, at most that long, until nothing is stored anywhere any more; violation() when it is not
+ * so. */
+void cluster_empty(struct cluster *cl, uint64_t within_ns);
 
 /* ---- for workers ---- */
 bool cluster_going(const struct worker *w);

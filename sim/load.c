@@ -310,8 +310,11 @@ PARKS int judge_look(struct worker *w, struct client *c)
 
 	for (uint32_t i = 0; i < l->n_keys; i++) {
 		rc = read_key(w, c, &l->keys[i], sys_after(w->sys, JUDGE_NS));
-		if (rc < 0 && rc != E_NOTFOUND && rc != E_LOST)
+		if (rc < 0 && rc != E_NOTFOUND && rc != E_LOST) {
+			scenario_say(w->cl->sc, "judge: %s/%s: %s", l->keys[i].bucket,
+				l->keys[i].name, err_name(rc));
 			return rc;
+		}
 	}
 	rc = list_check(w, c, KEPT, true);
 	return rc < 0 ? rc : list_check(w, c, LOOSE, true);
