@@ -8,22 +8,23 @@
 
 /* An extent that a client maps. */
 struct pin { struct table_node node; struct extent *extent; uint32_t count; };
-/* An arena whose descriptor a client has. */
-struct known { struct table_node node; bool writable; };
+/* An arena whose descriptors a client has: each kind is sent once. */
+struct known { struct table_node node; bool readable, writable; };
 
 static int local_only(const struct client *cl, struct err_note *note)
 {
 	return cl->local ? 0 : err_set(note, E_UNSUPPORTED, "shared memory needs a Unix socket");
 }
 
-/* Notes that the client gets a descriptor of the arena; *ret_send when it does not have it yet. */
+/* Notes that the client gets a descriptor of the arena; *ret_send when it does not have that kind
+ * yet.  Whoever reads gets one that cannot write, even beside one that can. */
 static int introduce(struct client *cl, const struct arena *a, bool writable, bool *ret_send,
 	struct err_note *note)
 {
 	struct table_node *n = table_get(&cl->arenas, a->id, 0);
 	struct known *k = n != NULL ? container_of(n, struct known, node) : NULL;
 
-	*ret_send = k == NULL || (writable && !k->writable);
+	*ret_send = k == NULL || !(writable ? k->writable : k->readable);
 	if (k == NULL) {
 		k = calloc(1, sizeof *k);
 		if (k == NULL)
@@ -31,6 +32,7 @@ static int introduce(struct client *cl, const struct arena *a, bool writable, bo
 		table_put(&cl->arenas, &k->node, a->id, 0);
 	}
 	k->writable = k->writable || writable;
+	k->readable = k->readable || !writable;
 	return 0;
 }
 

@@ -316,18 +316,13 @@ static uint8_t *mapped(struct mappings *ms, struct rpc_conn *c, uint64_t arena, 
 	void *at;
 
 	for (unsigned i = 0; i < ms->n; i++)
-		if (ms->m[i].arena == arena)
+		if (ms->m[i].arena == arena && ms->m[i].writable == writable)
 			m = &ms->m[i];
-	if (!with_fd) {
-		check(m != NULL);
-		check(m->writable || !writable);
+	check(with_fd == (m == NULL)); /* each kind once */
+	if (m != NULL)
 		return m->at;
-	}
-	if (m == NULL)
-		m = &ms->m[ms->n++];
-	else
-		sys_shm_close(m->shm);
-	check(ms->n <= 16);
+	check(ms->n < 16);
+	m = &ms->m[ms->n++];
 	m->shm = sys_recv_shm(rpc_conn_stream(c));
 	check(m->shm != NULL);
 	check(sys_shm_bytes(m->shm) == bytes);
