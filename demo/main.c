@@ -84,5 +84,7 @@ int main(int argc, char **argv)
 		return printf("%s", usage) < 0;
 	if (argc >= 2 && strcmp(argv[1], "sort") == 0)
 		return sort(argc - 1, argv + 1);
+	if (argc == 1 || argv[1][0] == '-') /* the first thing to show */
+		return sort(argc, argv);
 	return bad_usage("what shall it show?  sort");
 }
