@@ -47,7 +47,7 @@ int mark_take(struct shard *sh, struct shard_call *c, const struct spot *at)
 	if ((rc = session_number(sh, s)) < 0 || add(sh, s, row.inode) == NULL)
 		return err_set(&c->note, rc < 0 ? rc : E_NOMEM, "no room for a mark");
 	row.session = s->id;
-	db_put(sh->db, row_mark_key(&row, key), row_mark_put(&row, sh->value_room));
+	db_put_new(sh->db, row_mark_key(&row, key), row_mark_put(&row, sh->value_room));
 	return 0;
 }
 

@@ -57,7 +57,7 @@ int shard_mkdir(
 		return err_set(&c->note, E_BUSY, "the next block of ids is not there yet");
 	if (at.expired)
 		inode_free(sh, at.b, &at.inode);
-	inode_write(sh, &row);
+	inode_add(sh, &row);
 	spot_write(sh, &at, ENTRY_DIR, row.inode);
 	bucket_count(sh, at.b, 1, 0);
 	if (inode_durable(&row))

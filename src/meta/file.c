@@ -51,7 +51,7 @@ static void put_write(struct shard *sh, struct shard_call *c, const struct spot 
 
 	if (at->found || at->expired)
 		inode_free(sh, at->b, &at->inode);
-	inode_write(sh, row);
+	inode_add(sh, row);
 	small_write(sh, row, data);
 	spot_write(sh, at, ENTRY_FILE, row->inode);
 	if (row->expires_ms != 0)

@@ -41,6 +41,16 @@ int inode_find(struct shard *sh, uint64_t bucket, uint64_t inode, struct row_ino
 	return sane(sh, ret_row);
 }
 
+void inode_add(struct shard *sh, const struct row_inode *row)
+{
+	uint8_t room[ROW_inode_KEY_MAX];
+
+	check(row->bucket != 0);
+	check(row->inode != 0);
+	audit(sane(sh, row) == 0);
+	db_put_new(sh->db, row_inode_key(row, room), row_inode_put(row, sh->value_room));
+}
+
 void inode_write(struct shard *sh, const struct row_inode *row)
 {
 	uint8_t room[ROW_inode_KEY_MAX];
@@ -120,7 +130,7 @@ void small_write(struct shard *sh, const struct row_inode *row, struct bytes dat
 	if (row->place != PLACE_PACKED)
 		return;
 	check(data.len == row->size);
-	db_put(sh->db, row_packed_key(&packed, room), row_packed_put(&packed, sh->value_room));
+	db_put_new(sh->db, row_packed_key(&packed, room), row_packed_put(&packed, sh->value_room));
 }
 
 static int packed_read(struct shard *sh, uint64_t inode, struct bytes *ret_data)

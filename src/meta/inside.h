@@ -62,7 +62,7 @@ struct mark {
 	struct list link;
 };
 
-enum { WAIT_HEADS = 1024, RECLAIM_STEP = 256, EXPIRY_STEP = 64 };
+enum { WAIT_HEADS = 1024, RECLAIM_STEP = 1024, EXPIRY_STEP = 64 };
 struct reclaim {
 	uint64_t inode, size, slot, life, expires_ms;
 	uint8_t kind, place;
@@ -182,7 +182,8 @@ static inline bool spot_same(const struct spot *a, const struct spot *b)
 
 /* ---- inode.c ---- */
 int inode_find(struct shard *sh, uint64_t bucket, uint64_t inode, struct row_inode *ret_row);
-void inode_write(struct shard *sh, const struct row_inode *row);
+void inode_add(struct shard *sh, const struct row_inode *row);   /* a new one */
+void inode_write(struct shard *sh, const struct row_inode *row); /* maybe over its old row */
 /* Everything that an inode has, and it: bytes, expiry, mark, count.  Its name is the caller's. */
 void inode_free(struct shard *sh, struct bucket *b, const struct row_inode *row);
 /* The part of it that another row or memory holds; the inode's own row is the caller's. */

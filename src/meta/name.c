@@ -156,7 +156,10 @@ void spot_write(struct shard *sh, const struct spot *at, uint8_t kind, uint64_t 
 	struct row_name row = { .kind = kind, .inode = inode };
 
 	check(inode != 0);
-	db_put(sh->db, spot_key(sh, at), row_name_put(&row, sh->value_room));
+	if (at->found || at->expired)
+		db_put(sh->db, spot_key(sh, at), row_name_put(&row, sh->value_room));
+	else
+		db_put_new(sh->db, spot_key(sh, at), row_name_put(&row, sh->value_room));
 }
 
 void spot_clear(struct shard *sh, const struct spot *at)
