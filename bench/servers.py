@@ -17,18 +17,16 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def memory_of(pid, shared):
-    """Bytes of memory that a process holds: anonymous pages, and of the mapped files whose names
-    hold one of the given words what is resident."""
-    total, counted = 0, False
+def memory_of(pid, directory):
+    """Bytes of memory that a process holds: anonymous pages, and what is resident of the files that
+    it maps from its directory."""
+    total, ours = 0, False
     with open(f"/proc/{pid}/smaps") as maps:
         for line in maps:
             head = re.match(r"[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \S+ *(.*)$", line)
             if head:
-                counted = any(word in head.group(1) for word in shared)
-            elif line.startswith("Anonymous:") and not counted:
-                total += int(line.split()[1]) * 1024
-            elif line.startswith("Rss:") and counted:
+                ours = head.group(1).startswith(directory + "/")
+            elif line.startswith("Rss:" if ours else "Anonymous:"):
                 total += int(line.split()[1]) * 1024
     return total
 
@@ -84,7 +82,7 @@ class Redis(Server):
         return self.listens()
 
     def memory(self):
-        return memory_of(self.pid, [])
+        return memory_of(self.pid, self.directory)
 
     def environment(self):
         return {}
@@ -124,6 +122,13 @@ class Wadi(Server):
         if done.returncode != 0:
             raise RuntimeError(f"wadi {' '.join(words)}: {done.stderr}")
         return json.loads(done.stdout)
+
+    def memory(self):
+        """Arenas are shared memory made ready ahead of use: only what objects use counts."""
+        tiers = self.ask("status")["tiers"]
+        used = sum(tier["used_bytes"] + tier["pinned_bytes"] for tier in tiers
+                   if tier["tier"] == "dram")
+        return memory_of(self.pid, self.directory) + used
 
     def ready(self):
         return subprocess.run([self.binary(), "status", "--wait", "1s", "--quiet",
