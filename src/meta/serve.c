@@ -35,6 +35,7 @@ struct later {
 	bool lost;
 	struct rpc_request r;
 	struct shard_call c;
+	uint64_t seen; /* the index to wait for; 0: that of the moment of the answer */
 };
 struct wait {
 	struct later l;
@@ -60,10 +61,10 @@ static void begin(const struct serve *v, struct shard_call *c, const struct rpc_
 	c->ticket = large_ticket(v->sh);
 }
 
-static void answer_now(struct serve *v, struct rpc_request *r, const struct shard_call *c, int rc,
-	uint16_t op, const void *msg, struct bytes data)
+static void answer_at(struct serve *v, struct rpc_request *r, const struct shard_call *c, int rc,
+	uint16_t op, const void *msg, struct bytes data, uint64_t seen)
 {
-	struct rpc_gate g = { shard_seen(v->sh), c->sync };
+	struct rpc_gate g = { seen, c->sync };
 
 	if (shard_failed(v->sh) != 0)
 		g = RPC_NOW; /* it says nothing about what was not written */
@@ -71,6 +72,12 @@ static void answer_now(struct serve *v, struct rpc_request *r, const struct shar
 		rpc_reply_error(r, rc, &c->note, g);
 	else
 		rpc_reply(r, op, msg, data, g);
+}
+
+static void answer_now(struct serve *v, struct rpc_request *r, const struct shard_call *c, int rc,
+	uint16_t op, const void *msg, struct bytes data)
+{
+	answer_at(v, r, c, rc, op, msg, data, shard_seen(v->sh));
 }
 
 /* ---- answering later ---- */
@@ -98,7 +105,8 @@ static void later_end(struct later *l, int rc, uint16_t op, const void *msg, str
 	if (l->lost)
 		rpc_drop(&l->r);
 	else
-		answer_now(l->v, &l->r, &l->c, rc, op, msg, data);
+		answer_at(l->v, &l->r, &l->c, rc, op, msg, data,
+			l->seen != 0 ? l->seen : shard_seen(l->v->sh));
 }
 
 static PARKS int settle_fiber(void *arg)
@@ -129,6 +137,8 @@ static int settle_start(
 	check(op == OP_ok || op == OP_put_ok);
 	later_init(&s->l, v, r, c);
 	s->ticket = large_ticket(v->sh);
+	/* What the drops leave behind is in later records, which nobody wants synced. */
+	s->l.seen = shard_seen(v->sh);
 	s->op = op;
 	if (op == OP_put_ok)
 		s->ok = *(const struct msg_put_ok *)msg;
