@@ -51,13 +51,13 @@ static void maps_drop(struct peer *p)
 		map_unref(container_of(l, struct arena_map, link));
 }
 
-/* A server that gave a writable descriptor gives no second one for reading. */
+/* A view must not be writable, so an arena that is written and read is mapped twice. */
 static struct arena_map *map_lookup(struct peer *p, uint64_t arena, bool writable)
 {
 	list_each(it, &p->maps) {
 		struct arena_map *m = container_of(it, struct arena_map, link);
 
-		if (m->arena == arena && m->writable >= writable)
+		if (m->arena == arena && m->writable == writable)
 			return m;
 	}
 	return NULL;

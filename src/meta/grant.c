@@ -182,12 +182,22 @@ static uint8_t order(const struct shard *sh, const struct bucket *b, uint64_t do
 	return n;
 }
 
+static bool any_up(const struct shard *sh)
+{
+	for (uint32_t i = 0; (i = large_next_server(sh, i)) != 0;)
+		if (large_server(sh, i)->up)
+			return true;
+	return false;
+}
+
 static int refuse_full(const struct shard *sh, struct shard_call *c, const struct room_ask *ask)
 {
 	static const char *const names[TIER_COUNT] = { "dram", "flash", "disk" };
 	char text[160];
 	size_t at = 0;
 
+	if (!any_up(sh)) /* one may be on its way: worth another try */
+		return err_set(&c->note, E_BUSY, "no storage server has joined");
 	if (ask->n_tiers == 0)
 		return err_set(&c->note, E_FULL, "no tier is allowed for these bytes");
 	for (uint8_t i = 0; i < ask->n_tiers; i++) {
