@@ -21,6 +21,7 @@ static void arena_free(struct arena *a)
 	if (a->bound) {
 		local_arena_gone(a);
 		as->n_bound--;
+		as->bound_free -= a->slots.free_bytes;
 	}
 	list_remove(&a->link);
 	as->n--;
@@ -96,11 +97,9 @@ void arenas_close(struct device *d)
 
 uint64_t arenas_free(const struct device *d)
 {
-	uint64_t room = (uint64_t)(d->arenas.max - d->arenas.n_bound) * d->egroup_bytes;
+	const struct arenas *as = &d->arenas;
 
-	list_each(it, &d->arenas.bound)
-		room += container_of(it, struct arena, link)->slots.free_bytes;
-	return room;
+	return (uint64_t)(as->max - as->n_bound) * d->egroup_bytes + as->bound_free;
 }
 
 uint64_t arenas_ready(const struct device *d)
@@ -163,6 +162,7 @@ static int bind(struct device *d, uint64_t job, struct arena **ret_a, struct err
 	a->bound = true;
 	a->job = job;
 	as->n_bound++;
+	as->bound_free += a->slots.free_bytes;
 	waitq_wake_all(&as->wanted);
 	*ret_a = a;
 	return 0;
@@ -191,6 +191,7 @@ int arenas_take(struct device *d, uint64_t job, uint64_t room, struct arena **re
 	list_remove(&a->link); /* most recently used first */
 	list_add_before(d->arenas.bound.next, &a->link);
 	a->n_extents++;
+	d->arenas.bound_free -= room;
 	*ret_a = a;
 	*ret_slot = slot;
 	return 0;
@@ -200,6 +201,7 @@ void arenas_give(struct arena *a, struct slot *slot)
 {
 	check(a->bound);
 	check(a->n_extents > 0);
+	a->device->arenas.bound_free += slot->len;
 	slots_give(&a->slots, slot);
 	if (--a->n_extents == 0)
 		a->idle_ns = loop_now_ns(sys_loop(a->device->store->sys));

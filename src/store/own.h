@@ -113,7 +113,7 @@ struct arena {
 struct arenas {
 	struct list bound, fresh; /* bound: to a job, most recently used first */
 	uint32_t n, n_bound, max;
-	uint64_t ready_goal;
+	uint64_t ready_goal, bound_free; /* bound_free: room left in bound arenas */
 	struct waitq wanted; /* wakes the keeper */
 };
 

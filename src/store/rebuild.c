@@ -8,7 +8,7 @@
 
 #define ULL(v) ((unsigned long long)(v))
 
-enum { WINDOW_BYTES = 256 << 10 };
+enum { WINDOW_BYTES = 256 << 10, HEADER_BYTES_MAX = 2 * SYS_BLOCK };
 
 struct names { uint64_t *ids; size_t n, cap; bool full; };
 
@@ -20,6 +20,7 @@ struct walk {
 	uint64_t id, from, len; /* the window shows len bytes at from */
 	uint64_t end;           /* of the file, in whole blocks */
 	uint64_t unknown;       /* bytes that are neither records nor zeros */
+	uint64_t last_room;     /* of the record just passed; 0: looking for one */
 	uint32_t n_broken;
 	bool in_unknown;
 };
@@ -70,10 +71,11 @@ static PARKS int show(struct walk *w, uint64_t at, size_t want)
 
 	if (at >= w->from && at + want <= w->from + w->len)
 		return 0;
-	memset(w->window, 0, WINDOW_BYTES); /* behind the end is nothing */
+	/* Behind a long record stands another one: its header is all that is needed of it. */
 	w->from = at;
-	w->len = WINDOW_BYTES;
-	n = sys_pread(w->f, w->window, WINDOW_BYTES, at, NULL);
+	w->len = w->last_room > WINDOW_BYTES / 2 ? HEADER_BYTES_MAX : WINDOW_BYTES;
+	memset(w->window, 0, w->len); /* behind the end is nothing */
+	n = sys_pread(w->f, w->window, w->len, at, NULL);
 	if (n == E_IO) { /* one bad block must not hide its neighbours */
 		w->len = want;
 		n = sys_pread(w->f, w->window, want, at, NULL);
@@ -141,6 +143,7 @@ static PARKS int walk_file(struct walk *w)
 			return rc;
 		if (rc == 0 && zeros(w->window + (at - w->from))) {
 			w->in_unknown = false;
+			w->last_room = 0;
 			at += SYS_BLOCK;
 			continue;
 		}
@@ -151,6 +154,7 @@ static PARKS int walk_file(struct walk *w)
 			unknown_block(w);
 		else
 			w->in_unknown = false;
+		w->last_room = room;
 		at += room != 0 ? room : SYS_BLOCK;
 	}
 	return 0;

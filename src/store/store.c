@@ -329,6 +329,7 @@ void store_status(const struct store *st, struct store_status *ret)
 static void arenas_audit(const struct device *d)
 {
 	uint32_t n = 0, n_extents = 0;
+	uint64_t room = 0;
 
 	list_each(it, &d->arenas.bound) {
 		const struct arena *a = container_of(it, struct arena, link);
@@ -336,9 +337,11 @@ static void arenas_audit(const struct device *d)
 		check(a->bound);
 		slots_audit(&a->slots);
 		n_extents += a->n_extents;
+		room += a->slots.free_bytes;
 		n++;
 	}
 	check(n == d->arenas.n_bound);
+	check(room == d->arenas.bound_free);
 	check(n_extents == d->n_extents);
 	list_each(it, &d->arenas.fresh) {
 		const struct arena *a = container_of(it, struct arena, link);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What was written is read, by those who may, until it is dropped; every byte of room is accounted
  * for, and nothing of a client outlives its connection. */
+#include "base/prng.h"
 #include "store/world_test.h"
 #include "store/door_test.h"
 #include <setjmp.h>
@@ -596,6 +597,103 @@ static int told_run(struct sys *s, void *arg)
 }
 SLOW_TEST(told)
 
+/* Fields of any value, with capabilities that are right for them: refused or done, never more. */
+static uint64_t odd(struct prng *p)
+{
+	static const uint64_t odds[] = { 0, 1, 2, 63, 64, 1000, 2000, 4096, MIB, UINT32_MAX,
+		UINT64_MAX - 4096, UINT64_MAX - 1, UINT64_MAX };
+
+	return odds[prng_below(p, sizeof odds / sizeof odds[0])] + prng_below(p, 3);
+}
+
+static PARKS void send_odd(struct world *w, struct rpc_conn *c, uint16_t op, const void *msg,
+	struct bytes data)
+{
+	struct rpc_call call = { .op = op, .plain = true, .msg = msg, .data = data };
+
+	check(rpc_start(c, &call) == 0);
+	rpc_wait(c, &call, soon(w->s));
+	check(rpc_conn_open(c));
+	rpc_call_fini(&call);
+}
+
+static PARKS void odd_write(struct world *w, struct rpc_conn *c, struct prng *p,
+	const uint8_t *data)
+{
+	uint8_t code[CAP_BYTES];
+	struct cap cap = { .egroup = odd(p), .job = odd(p), .ops = CAP_WRITE, .epoch = odd(p),
+		.until_ms = odd(p), .extent_first = odd(p), .credit_bytes = odd(p) };
+	struct msg_extent_write m;
+	struct msg_extent_alloc a;
+
+	cap.extent_count = (uint32_t)odd(p);
+	if (prng_below(p, 4) > 0) {
+		cap.until_ms = w->ctl.shard_ms + CAP_LIFE_MS;
+		cap.epoch = w->ctl.epoch;
+	}
+	cap_mint(w->ctl.key, &cap, code);
+	m = (struct msg_extent_write){ .egroup = cap.egroup, .extent = odd(p), .epoch = cap.epoch,
+		.root = (uint32_t)odd(p), .tier = (uint8_t)prng_below(p, 4),
+		.device = (uint8_t)prng_below(p, 4), .sync = (uint8_t)odd(p),
+		.extent_first = cap.extent_first, .extent_count = cap.extent_count,
+		.credit_bytes = cap.credit_bytes, .cap_job = cap.job,
+		.cap_until_ms = cap.until_ms, .cap = bytes_of(code, sizeof code) };
+	send_odd(w, c, OP_extent_write, &m, bytes_of(data, prng_below(p, 20000)));
+	a = (struct msg_extent_alloc){ .egroup = m.egroup, .extent = m.extent, .epoch = m.epoch,
+		.len = odd(p), .device = m.device, .extent_first = m.extent_first,
+		.extent_count = m.extent_count, .credit_bytes = m.credit_bytes,
+		.cap_job = m.cap_job, .cap_until_ms = m.cap_until_ms, .cap = m.cap };
+	send_odd(w, c, OP_extent_alloc, &a, bytes_of(data, prng_below(p, 2) * 100));
+}
+
+static PARKS void odd_read(struct world *w, struct rpc_conn *c, struct prng *p,
+	const uint8_t *data)
+{
+	uint8_t code[CAP_BYTES];
+	struct cap cap = { .job = odd(p), .ops = CAP_READ,
+		.until_ms = w->ctl.shard_ms + prng_below(p, 2) * CAP_LIFE_MS };
+	uint64_t egroup = odd(p), extent = odd(p);
+	struct msg_extent_read m;
+	struct msg_extent_pin i;
+	struct msg_extent_unpin u = { egroup, extent };
+	struct msg_extent_seal s = { egroup, extent, (uint32_t)odd(p) };
+
+	cap_mint(w->ctl.key, &cap, code);
+	m = (struct msg_extent_read){ .egroup = egroup, .extent = extent, .offset = odd(p),
+		.len = (uint32_t)odd(p), .cap_job = cap.job, .cap_until_ms = cap.until_ms,
+		.cap = bytes_of(code, prng_below(p, 33)) };
+	send_odd(w, c, OP_extent_read, &m, bytes_of(NULL, 0));
+	i = (struct msg_extent_pin){ .egroup = egroup, .extent = extent, .cap_job = cap.job,
+		.cap_until_ms = cap.until_ms, .cap = bytes_of(code, sizeof code) };
+	send_odd(w, c, OP_extent_pin, &i, bytes_of(data, prng_below(p, 2) * 100));
+	send_odd(w, c, OP_extent_seal, &s, bytes_of(data, prng_below(p, 40)));
+	send_odd(w, c, OP_extent_unpin, &u, bytes_of(NULL, 0));
+}
+
+static int odd_fields_run(struct sys *s, void *arg)
+{
+	struct prng p = prng_fork(7, 7);
+	uint8_t *data = bytes(1, 20000);
+	struct rpc_conn *c[2];
+	static struct world w;
+
+	world_open(&w, s);
+	c[0] = world_client(&w, false);
+	c[1] = world_client(&w, true);
+	for (int i = 0; i < 500; i++) {
+		odd_write(&w, c[i % 2], &p, data);
+		odd_read(&w, c[i % 2], &p, data);
+		if (i % 20 == 0)
+			store_audit(w.st);
+	}
+	free(data);
+	rpc_close(c[0]);
+	rpc_close(c[1]);
+	world_close(&w);
+	return 0;
+}
+TEST(odd_fields)
+
 /* The same directory is one server's. */
 static int in_use_run(struct sys *s, void *arg)
 {
@@ -630,6 +728,7 @@ int main(void)
 		cmocka_unit_test(arena_gone),
 		cmocka_unit_test(fence),
 		cmocka_unit_test(told),
+		cmocka_unit_test(odd_fields),
 		cmocka_unit_test(in_use),
 	};
 
