@@ -111,11 +111,14 @@ PARKS static int read_key(struct worker *w, struct client *c, struct key *k, uin
 	struct wadi_get_opts o = { 0 };
 	size_t len = 0;
 	uint8_t *buf = malloc(load_of(w)->value_bytes_max);
+	struct err_note note = { "" };
 	int rc;
 
 	check(buf != NULL);
 	rc = client_get(c, k->bucket, k->name, buf, load_of(w)->value_bytes_max, &o, until_ns,
-		&len, NULL, NULL);
+		&len, NULL, &note);
+	if (rc < 0 && rc != E_NOTFOUND)
+		scenario_say(w->cl->sc, "w%u get %s", w->number, note.text);
 	ledger_got(l, k, look, rc, bytes_of(buf, rc == 0 ? len : 0));
 	free(buf);
 	worker_in_time(w, until_ns, "get");

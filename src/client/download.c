@@ -234,6 +234,7 @@ struct fetching {
 	uint64_t until_ns;
 	uint32_t n_flying;
 	struct waitq landed;
+	bool missing;                /* a server does not have what it was to have */
 	int rc;
 	struct err_note note;
 };
@@ -249,9 +250,11 @@ struct fetch {
 PARKS static int fetch_run(struct fetch *f, struct err_note *note)
 {
 	struct fetching *all = f->all;
-
-	return extent_get(all->d->c->sys, &f->at, &f->cap, f->file_offset - f->at.file_offset,
+	int rc = extent_get(all->d->c->sys, &f->at, &f->cap, f->file_offset - f->at.file_offset,
 		all->buf + (f->file_offset - all->offset), f->len, all->until_ns, note);
+
+	all->missing = all->missing || rc == E_GONE;
+	return rc;
 }
 
 PARKS static int fetch_fiber(void *arg)
@@ -390,6 +393,7 @@ PARKS static int read_range(struct download *d, void *buf, uint64_t offset, size
 	uint64_t until_ns, struct err_note *note)
 {
 	struct err_note last = { "" };
+	unsigned missing = 0;
 	int first_rc = 0;
 
 	for (unsigned tries = 0;; tries++) {
@@ -399,6 +403,10 @@ PARKS static int read_range(struct download *d, void *buf, uint64_t offset, size
 
 		if (rc == 0)
 			return 0;
+		/* Asked anew, the shard named what the server had just said it does not have. */
+		missing += all.missing && rc == E_GONE;
+		if (missing == 2)
+			return err_set(note, E_LOST, "%s", last.text);
 		if (!worth_asking_again(rc) || tries >= RENEWALS_MAX
 		    || sys_now_ns(d->c->sys) >= until_ns
 		    || ((rc == E_CORRUPT || rc == E_DENIED) && first_rc == rc)) {

@@ -56,6 +56,7 @@ struct upload {
 	int stage_i;
 	uint64_t at;                 /* bytes given to pieces so far */
 	bool named;                  /* the last commit was answered */
+	bool refused;                /* it was: the room is not ours any more */
 	int rc;                      /* (W3) */
 	struct err_note note;
 };
@@ -459,7 +460,9 @@ PARKS static int finish(struct upload *u, struct bytes rest, uint64_t until_ns,
 		rc = landed_wait(u, 0, -1, until_ns, note);
 	if (rc < 0)
 		return rc;
-	return commit_send(u, 0, until_ns, ret_ok, note);
+	rc = commit_send(u, 0, until_ns, ret_ok, note);
+	u->refused = rc == E_DENIED || rc == E_GONE;
+	return rc;
 }
 
 static void slices_end(struct upload *u)
@@ -547,10 +550,19 @@ PARKS int client_put(struct client *c, const char *bucket, const char *key, stru
 
 	if (data.len <= LIMIT_INLINE_BYTES_MAX)
 		return put_small(c, bucket, key, data, o, until_ns, ret_info, note);
-	rc = upload_new(c, bucket, key, o, until_ns, &u, note);
-	if (rc < 0)
-		return rc;
-	rc = commit_with(u, data, until_ns, ret_info, note);
-	upload_free(u);
-	return rc;
+	for (unsigned tries = 0;; tries++) {
+		bool again;
+
+		rc = upload_new(c, bucket, key, o, until_ns, &u, note);
+		if (rc < 0)
+			return rc;
+		rc = commit_with(u, data, until_ns, ret_info, note);
+		/* The shard forgot our grants, or a server its memory: we still have the bytes. */
+		again = rc < 0 && u->refused && tries < TRIES_MAX
+			&& sys_now_ns(c->sys) < until_ns;
+		upload_free(u);
+		if (!again)
+			return rc;
+		sys_reached(c->sys, "object written again: its room was gone");
+	}
 }
