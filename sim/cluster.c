@@ -55,6 +55,12 @@ static void look_over(struct cluster *cl, struct shard *sh)
 	cl->used_bytes = st.used_bytes;
 	sum = room_sum(large_room(sh), 0, TIER_COUNT, 0);
 	cl->room_taken = sum.capacity - sum.free;
+	if (cl->room_taken > 0 && cl->audit)
+		scenario_say(cl->sc, "devices: used %llu, granted %llu, orphaned %llu, reserved %llu; "
+			"sessions %llu",
+			(unsigned long long)sum.used, (unsigned long long)sum.granted,
+			(unsigned long long)sum.orphaned, (unsigned long long)sum.reserved,
+			(unsigned long long)st.sessions);
 	cl->audits++;
 	cl->audit = false;
 }

@@ -8,6 +8,7 @@
 #define OPEN_RETRY_NS SYS_SEC
 #define RESEND_NS_MAX (SYS_SEC / 2)
 #define LOCAL_NS_MAX  (10 * SYS_US)
+#define KEEPALIVE_NS  (60 * SYS_SEC) /* 30 s idle, then 3 probes of 10 s, as sys/uv sets it */
 
 static uint64_t delay_draw(struct conn *c)
 {
@@ -119,6 +120,7 @@ struct conn *conn_new(struct sys *s, struct sim_node *to, const char *addr)
 		wire_init(&p->data, c, i, data_arrive);
 		wire_init(&p->ack, c, i, ack_arrive);
 		wire_init(&p->reset, c, i, reset_arrive);
+		wire_init(&p->probe, c, i, reset_arrive);
 	}
 	wire_init(&c->open, c, 1, open_arrive);
 	list_push(&w->conns, &c->link);
@@ -146,6 +148,7 @@ static void conn_free(struct conn *c)
 		wire_stop(&p->data);
 		wire_stop(&p->ack);
 		wire_stop(&p->reset);
+		wire_stop(&p->probe);
 		shms_drop(&p->shms);
 		free(p->ring);
 	}
@@ -246,6 +249,7 @@ void stream_detach(struct sys_stream *s, bool lost)
 	}
 	if (lost) { /* what waited to be sent again dies with the kernel that kept it */
 		out->data.held = out->ack.held = out->reset.held = false;
+		heap_put(&c->w->heap, &out->probe.event, c->w->now_ns + KEEPALIVE_NS);
 	} else if (c->state != CONN_OPEN || s->reset || in->arrived > in->taken) {
 		reset_send(c, 1 - i);
 	} else if (!out->fin) {

@@ -57,6 +57,7 @@ struct pipe { /* toward one end */
 	bool fin, fin_arrived;
 	struct list shms;
 	struct wire data, ack, reset; /* ack: of what this end sent itself */
+	struct wire probe;            /* this end finds out that the other machine is lost */
 };
 
 enum conn_state { CONN_OPENING, CONN_REFUSED, CONN_OPEN };
