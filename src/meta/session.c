@@ -88,6 +88,10 @@ static void forget(struct shard *sh, struct session *s)
 
 	check(s->n_conns == 0);
 	check(s->n_marks == 0);
+	if (s->id != 0 && s->has_room) {
+		grant_end_session(sh, s->id);
+		stage_end_session(sh, s->id);
+	}
 	if (s->id != 0) {
 		db_delete(sh->db, row_session_key(&row, key));
 		row_range_one(&r, ROW_answer_TABLE, s->id);
