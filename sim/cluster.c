@@ -56,7 +56,8 @@ static void look_over(struct cluster *cl, struct shard *sh)
 	sum = room_sum(large_room(sh), 0, TIER_COUNT, 0);
 	cl->room_taken = sum.capacity - sum.free;
 	if (cl->room_taken > 0 && cl->audit)
-		scenario_say(cl->sc, "devices: used %llu, granted %llu, orphaned %llu, reserved %llu; "
+		scenario_say(cl->sc,
+			"devices: used %llu, granted %llu, orphaned %llu, reserved %llu; "
 			"sessions %llu",
 			(unsigned long long)sum.used, (unsigned long long)sum.granted,
 			(unsigned long long)sum.orphaned, (unsigned long long)sum.reserved,
@@ -283,7 +284,7 @@ void cluster_stores(struct cluster *cl, uint32_t n)
 	char name[16];
 
 	check(n <= STORES_MAX);
-	cl->control = true;
+	cl->control = cl->ledger->files = true;
 	for (uint32_t i = 0; i < n; i++) {
 		snprintf(name, sizeof name, "s%u", i);
 		cl->stores[i] = (struct store_node){ .cl = cl, .number = i,

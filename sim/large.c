@@ -95,7 +95,7 @@ void scenario_large(struct scenario *sc)
 	}
 	cluster_heal(cl);
 	if (sc->violations == 0)
-		cluster_judge(cl, judge, m, 120 * SYS_SEC);
+		cluster_judge(cl, judge, m, 240 * SYS_SEC);
 	if (sc->violations == 0)
 		cluster_empty(cl, EMPTY_SEC * SYS_SEC);
 }

@@ -194,6 +194,11 @@ void ledger_got(struct ledger *l, struct key *k, struct look look, int rc, struc
 	case E_NOTFOUND:
 		saw_what(l, k, look, ABSENT);
 		break;
+	case E_CORRUPT: /* a power cut kept the header in a file, and lost the bytes */
+		if (!l->files)
+			violation(l->sc, "bytes that did not rot are never called corrupt", "%s/%s",
+				k->bucket, k->name);
+		__attribute__((fallthrough));
 	case E_LOST:
 		l->losses++;
 		saw_what(l, k, look, LOST);

@@ -43,6 +43,7 @@ struct key {
 struct ledger {
 	struct scenario *sc;
 	uint32_t n_keys, era, boot;
+	bool files; /* of storage servers hold values, too */
 	uint64_t acks, reads, losses;
 	uint32_t value_bytes_max;
 	struct key keys[LEDGER_KEYS_MAX];

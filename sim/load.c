@@ -313,7 +313,7 @@ PARKS int judge_look(struct worker *w, struct client *c)
 
 	for (uint32_t i = 0; i < l->n_keys; i++) {
 		rc = read_key(w, c, &l->keys[i], sys_after(w->sys, JUDGE_NS));
-		if (rc < 0 && rc != E_NOTFOUND && rc != E_LOST) {
+		if (rc < 0 && rc != E_NOTFOUND && rc != E_LOST && rc != E_CORRUPT) {
 			scenario_say(w->cl->sc, "judge: %s/%s: %s", l->keys[i].bucket,
 				l->keys[i].name, err_name(rc));
 			return rc;
@@ -323,11 +323,11 @@ PARKS int judge_look(struct worker *w, struct client *c)
 	return rc < 0 ? rc : list_check(w, c, LOOSE, true);
 }
 
-/* Marks of clients that died lapse within MARK_LAPSE_MS. */
+/* Marks of clients that died lapse MARK_LAPSE_MS after the shard noticed: within a minute. */
 PARKS int judge_take_items(struct worker *w, struct client *c)
 {
 	struct load *m = load_of(w);
-	uint64_t until_ns = sys_after(w->sys, (LIMIT_MARK_LAPSE_MS + 5000) * SYS_MS);
+	uint64_t until_ns = sys_after(w->sys, (LIMIT_MARK_LAPSE_MS + 65000) * SYS_MS);
 	int rc;
 
 	for (uint32_t i = 0; i < m->n_items; i++) {
@@ -335,7 +335,7 @@ PARKS int judge_take_items(struct worker *w, struct client *c)
 			sys_now_ns(w->sys) < until_ns)
 			if (fiber_sleep(sys_after(w->sys, 200 * SYS_MS)) < 0)
 				return E_CANCELED;
-		if (rc < 0 && rc != E_NOTFOUND && rc != E_LOST && rc != E_GONE)
+		if (rc < 0 && rc != E_NOTFOUND && rc != E_LOST && rc != E_GONE && rc != E_CORRUPT)
 			return rc;
 	}
 	return 0;

@@ -280,7 +280,7 @@ void scenario_small(struct scenario *sc)
 	}
 	cluster_heal(cl);
 	if (sc->violations == 0)
-		cluster_judge(cl, judge, m, 60 * SYS_SEC);
+		cluster_judge(cl, judge, m, 180 * SYS_SEC);
 	if (sc->violations == 0)
 		cluster_empty(cl, 20 * SYS_SEC);
 }

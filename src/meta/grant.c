@@ -319,6 +319,7 @@ int shard_grant(
 			egroup_write(sh, &ask, &parts[i]);
 		grant_write(sh, parts[i].extent_first);
 	}
+	shard_want_sync(sh, c); /* else a power cut forgets bytes that a server has */
 	answer(sh, c, &ask, parts, n, ret);
 	return 0;
 }
