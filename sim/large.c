@@ -3,7 +3,7 @@
  * servers and clients are killed, cut off, paused and lose their power.
  *
  * (L1) ledger.h's rules; what is not durable may be lost with the process that had it, and is then
- * said to be; (L2) an item is got once; (L3) once everything is deleted and all clients are gone,
+ * said to be; so it is with what rots; (L2) an item is got once; (L3) once everything is deleted and all clients are gone,
  * every byte of every device is free again, for the shard and for its server; (L4) the accounts of
  * shard and servers hold at every moment. */
 #include "sim/load.h"
@@ -65,6 +65,16 @@ PARKS static int judge(struct worker *w, struct client *c)
 	return rc;
 }
 
+static void decay(struct cluster *cl)
+{
+	struct scenario *sc = cl->sc;
+	struct sim_node *n = cl->stores[prng_below(sc->p, cl->n_stores)].node;
+	bool flash = prng_odds(sc->p, 1, 2);
+
+	if (cl->ledger->rot && prng_odds(sc->p, 1, 2))
+		(void)sim_disk_rot_any(n, flash ? "flash" : "disk");
+}
+
 void scenario_large(struct scenario *sc)
 {
 	struct load *m = scenario_alloc(sc, sizeof *m);
@@ -72,7 +82,7 @@ void scenario_large(struct scenario *sc)
 	struct cluster *cl = cluster_new(sc, VALUE_BYTES_MAX);
 
 	*m = (struct load){ .cl = cl, .any_len = any_len, .value_bytes_max = VALUE_BYTES_MAX };
-	f.disk_rot_ppm = 0; /* one copy cannot survive it */
+	f.disk_rot_ppm = 0; /* the shard's one copy cannot survive it: see decay() */
 	sim_faults_set(sc->w, &f);
 	cluster_stores(cl, 2);
 	for (int i = 0; i < MACHINES; i++) {
@@ -81,6 +91,7 @@ void scenario_large(struct scenario *sc)
 		for (uint32_t j = 0; j < WORKERS; j++)
 			at->workers[j].mine = m;
 	}
+	cl->ledger->rot = prng_odds(sc->p, 1, 4);
 	cluster_start(cl);
 	scenario_run(sc, SYS_SEC);
 	for (int i = 0; i < ROUNDS && sc->violations == 0; i++) {
@@ -89,6 +100,7 @@ void scenario_large(struct scenario *sc)
 		scenario_run(sc, ns);
 		scenario_steps(sc, STEPS_MAX);
 		cluster_misfortune(cl);
+		decay(cl);
 		ns = prng_below(sc->p, 4) == 0 ? 0 : prng_below(sc->p, 300 * SYS_MS);
 		scenario_run(sc, ns);
 		cluster_start(cl);

@@ -201,7 +201,7 @@ void ledger_got(struct ledger *l, struct key *k, struct look look, int rc, struc
 		__attribute__((fallthrough));
 	case E_LOST:
 		l->losses++;
-		saw_what(l, k, look, LOST);
+		saw_what(l, k, look, l->rot ? PRESENT : LOST);
 		break;
 	case E_TIMEOUT:
 	case E_CANCELED:

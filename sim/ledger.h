@@ -44,6 +44,7 @@ struct ledger {
 	struct scenario *sc;
 	uint32_t n_keys, era, boot;
 	bool files; /* of storage servers hold values, too */
+	bool rot;   /* and bits of them flip */
 	uint64_t acks, reads, losses;
 	uint32_t value_bytes_max;
 	struct key keys[LEDGER_KEYS_MAX];
