@@ -3,9 +3,9 @@
  * servers and clients are killed, cut off, paused and lose their power.
  *
  * (L1) ledger.h's rules; what is not durable may be lost with the process that had it, and is then
- * said to be; so it is with what rots; (L2) an item is got once; (L3) once everything is deleted and all clients are gone,
- * every byte of every device is free again, for the shard and for its server; (L4) the accounts of
- * shard and servers hold at every moment. */
+ * said to be, as is what rots; (L2) an item is got once; (L3) once everything is deleted and all
+ * clients are gone, every byte of every device is free again, for the shard and for its server;
+ * (L4) the accounts of shard and servers hold at every moment. */
 #include "sim/load.h"
 
 enum {

@@ -4,6 +4,7 @@
 
     sim/wadi_sim_test.py WADI_SIM
 """
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,15 @@ SIM = sys.argv[1]
 def run(*args, env=None):
     done = subprocess.run([SIM, *args], capture_output=True, text=True, timeout=100, env=env)
     return done.returncode, done.stdout, done.stderr
+
+
+def banked_seeds_pass():
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "bank.def")) as bank:
+        rows = re.findall(r"^BANK\((\w+), (\d+), ", bank.read(), re.M)
+    assert rows
+    for scenario, seed in rows:
+        code, out, _ = run("--scenario", scenario, "--seed", seed)
+        assert code == 0, out
 
 
 def planted_is_found():
@@ -65,8 +75,8 @@ def misuse_is_told():
         assert code == 2 and "usage:" in err and out == "", args
 
 
-TESTS = [planted_is_found, first_stops, failed_check_is_reported, seeds_repeat, seconds_end,
-         misuse_is_told]
+TESTS = [banked_seeds_pass, planted_is_found, first_stops, failed_check_is_reported, seeds_repeat,
+         seconds_end, misuse_is_told]
 FAILED = 0
 for test in TESTS:
     try:

@@ -44,8 +44,8 @@ static int epoch_check(struct store *st, uint64_t epoch, struct err_note *note)
 }
 
 /* ---- what the controller asks of us ---- */
-/* Erases from files what was dropped; then syncs each egroup whose extents were synced when they
- * were written, once. */
+/* Erases from files what was dropped; then syncs each file once.  Also what nobody synced: it may
+ * have reached the medium before a power cut, and then would come back for ever. */
 static PARKS int erase(struct extent **dropped, size_t n, struct err_note *note)
 {
 	int rc = 0;
@@ -59,7 +59,7 @@ static PARKS int erase(struct extent **dropped, size_t n, struct err_note *note)
 	for (size_t i = 0; i < n && rc == 0; i++) {
 		struct egroup *g = dropped[i]->egroup;
 
-		if (!dropped[i]->synced || g->file.synced == g->file.written || g->dropped)
+		if (g->file.synced == g->file.written || g->dropped)
 			continue;
 		if ((rc = volume_use(g, note)) == 0) {
 			rc = volume_sync(g, note);
@@ -115,18 +115,15 @@ static void on_extent_drop(void *store, struct rpc_request *r)
 static PARKS int drop_egroup(struct store *st, uint64_t id, struct err_note *note)
 {
 	struct egroup *g = egroup_get(st, id);
-	bool sync = false;
 	int rc = 0;
 
 	if (g == NULL) {
 		egroup_fence(st, id);
 		return 0;
 	}
-	list_each (it, &g->extents)
-		sync = sync || container_of(it, struct extent, in_egroup)->synced;
 	egroup_drop(g);
 	if (!device_is_dram(g->device))
-		rc = volume_unlink(g, sync, note);
+		rc = volume_unlink(g, note);
 	egroup_forget(g);
 	return rc;
 }

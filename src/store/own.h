@@ -290,7 +290,7 @@ PARKS int volume_read(struct extent *e, uint64_t first, uint64_t n, uint8_t *buf
 /* Makes a dropped extent disappear from the file; header_only: somebody still reads the rest. */
 PARKS int volume_erase(struct extent *e, bool header_only, struct err_note *note);
 PARKS int volume_sync(struct egroup *g, struct err_note *note);
-PARKS int volume_unlink(struct egroup *g, bool sync, struct err_note *note);
+PARKS int volume_unlink(struct egroup *g, struct err_note *note);
 PARKS int volume_use(struct egroup *g, struct err_note *note); /* opens; keeps it open until ... */
 void volume_unuse(struct egroup *g);
 PARKS int volume_rebuild(struct device *d, struct err_note *note); /* rebuild.c */

@@ -300,7 +300,7 @@ int volume_erase(struct extent *e, bool header_only, struct err_note *note)
 	return rc;
 }
 
-int volume_unlink(struct egroup *g, bool sync, struct err_note *note)
+int volume_unlink(struct egroup *g, struct err_note *note)
 {
 	struct device *d = g->device;
 	struct volfile *vf = &g->file;
@@ -315,7 +315,7 @@ int volume_unlink(struct egroup *g, bool sync, struct err_note *note)
 		rc = sys_unlink(d->store->sys, path, note);
 		if (rc == E_NOTFOUND)
 			rc = 0;
-		if (rc == 0 && sync)
+		if (rc == 0)
 			rc = sys_sync_dir(d->store->sys, d->dir, note);
 	}
 	if (--vf->users == 0 && vf->f != NULL)
