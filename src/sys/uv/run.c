@@ -196,6 +196,16 @@ void sys_uv_block(struct sys *s, uint64_t until_ns)
 	sys_uv_advance(s);
 }
 
+void sys_uv_until(struct sys *s, const bool *held_done, uint64_t until_ns)
+{
+	for (;;) {
+		loop_run(s->loop, uv_hrtime());
+		if (*held_done || uv_hrtime() >= until_ns)
+			return;
+		turn(s, until_ns, true);
+	}
+}
+
 /* ---- work on a thread ---- */
 struct work {
 	uv_work_t req;
