@@ -100,6 +100,7 @@ static PARKS int steps(struct control *ctl, struct job *j)
 	if ((rc = synced(ctl)) < 0)
 		return rc;
 	cut(ctl, j);
+	bill_look(ctl); /* while what it holds is still there to be seen */
 	if ((rc = drop_buckets(ctl, j)) < 0 || (rc = wait_for_room(ctl, j)) < 0)
 		return rc;
 	check(shard_job_dropping(ctl->sh, j->id) == 0);
