@@ -39,11 +39,15 @@ static bool tell(struct cp *cp, const char *from, const char *to, bool ok)
 /* FOLDER/NAME, with one slash between. */
 static bool join(struct cp *cp, const char *folder, const char *name, char *ret, size_t room)
 {
-	size_t len = strlen(folder);
-	const char *slash = len == 0 || folder[len - 1] == '/' ? "" : "/";
+	size_t len = strlen(folder), name_len = strlen(name);
+	size_t slash = len == 0 || folder[len - 1] == '/' ? 0 : 1;
 
-	if (snprintf(ret, room, "%s%s%s", folder, slash, name) < (int)room)
+	if (len + slash + name_len < room) {
+		memmove(ret, folder, len); /* the result may be where the folder is */
+		memcpy(ret + len, "/", slash);
+		memcpy(ret + len + slash, name, name_len + 1);
 		return true;
+	}
 	return cli_fail(cp->c, name, E_TOOBIG, "the name would be too long", NULL);
 }
 

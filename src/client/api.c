@@ -13,28 +13,17 @@ enum { TIMEOUT_MS_DEFAULT = 30000, CONNECT_MS_DEFAULT = 5000, FIBERS_OF_A_HANDLE
 /* An operation that is past its deadline ends by itself; this long after, something is broken. */
 #define OVERDUE_NS (60 * SYS_SEC)
 
+_Static_assert((int)WHERE_KEY_CHARS <= (int)CLIENT_TOKEN_BYTES_MAX, "a key is a token");
 _Static_assert(sizeof(struct wadi_note) == sizeof(struct err_note), "a note is a note");
-#define ERR(name, value, exit, text)                                                               \
+#define ERR(name, value, exit, text) \
 	_Static_assert((int)WADI_E_##name == -(value), "wadi.h has the codes of err.def");
 #include "base/err.def"
 #undef ERR
 
-const char *wadi_version(void)
-{
-	return WADI_VERSION;
-}
-const char *wadi_strerror(int rc)
-{
-	return err_text(rc);
-}
-const char *wadi_error_name(int rc)
-{
-	return err_name(rc);
-}
-const char *wadi_error(const struct wadi *w)
-{
-	return w->note.text;
-}
+const char *wadi_version(void) { return WADI_VERSION; }
+const char *wadi_strerror(int rc) { return err_text(rc); }
+const char *wadi_error_name(int rc) { return err_name(rc); }
+const char *wadi_error(const struct wadi *w) { return w->note.text; }
 
 int fail(struct wadi *w, int rc, const char *fmt, ...)
 {
@@ -105,12 +94,9 @@ static void op_finish(struct wadi_op *op)
 {
 	uint64_t overdue = op->until_ns == FOREVER ? FOREVER : op->until_ns + OVERDUE_NS;
 
-	/* An operation may end without anything to wait for: then nothing would end the waiting. */
-	loop_run(sys_loop(op->w->sys), sys_now_ns(op->w->sys));
-	while (!op->ended) {
-		sys_uv_block(op->w->sys, overdue);
-		check(op->ended || sys_now_ns(op->w->sys) < overdue);
-	}
+	sys_uv_until(op->w->sys, &op->ended, overdue);
+	check(op->ended);
+	op->w->turned = true;
 	if (op->rc < 0)
 		op->w->note = op->note;
 }
@@ -140,10 +126,7 @@ static const char *string_pack(char **at, const char *text)
 	return here;
 }
 
-static size_t string_room(const char *text)
-{
-	return text != NULL ? strlen(text) + 1 : 0;
-}
+static size_t string_room(const char *text) { return text != NULL ? strlen(text) + 1 : 0; }
 
 int op_start(const struct wadi_op *op, struct wadi_op **ret_op)
 {
@@ -167,35 +150,18 @@ int op_start(const struct wadi_op *op, struct wadi_op **ret_op)
 		free(own);
 		return rc;
 	}
+	op->w->turned = true;
 	list_push(&op->w->ops, &own->link);
 	*ret_op = own;
 	return 0;
 }
 
-int wadi_op_done(const struct wadi_op *op)
-{
-	return op->ended;
-}
-int wadi_op_result(const struct wadi_op *op)
-{
-	return op->ended ? op->rc : E_BUSY;
-}
-const char *wadi_op_error(const struct wadi_op *op)
-{
-	return op->ended ? op->note.text : "";
-}
-uint64_t wadi_op_bytes(const struct wadi_op *op)
-{
-	return op->bytes;
-}
-void wadi_op_set_user(struct wadi_op *op, void *user)
-{
-	op->user = user;
-}
-void *wadi_op_user(const struct wadi_op *op)
-{
-	return op->user;
-}
+int wadi_op_done(const struct wadi_op *op) { return op->ended; }
+int wadi_op_result(const struct wadi_op *op) { return op->ended ? op->rc : E_BUSY; }
+const char *wadi_op_error(const struct wadi_op *op) { return op->ended ? op->note.text : ""; }
+uint64_t wadi_op_bytes(const struct wadi_op *op) { return op->bytes; }
+void wadi_op_set_user(struct wadi_op *op, void *user) { op->user = user; }
+void *wadi_op_user(const struct wadi_op *op) { return op->user; }
 
 void wadi_op_info(const struct wadi_op *op, struct wadi_info *ret_info)
 {
@@ -251,13 +217,14 @@ int wadi_poll_fd(struct wadi *w, short *ret_events)
 
 int wadi_poll_timeout_ms(struct wadi *w)
 {
-	return loop_ready(sys_loop(w->sys)) ? 0 : sys_uv_poll_timeout_ms(w->sys);
+	return w->turned ? 0 : sys_uv_poll_timeout_ms(w->sys);
 }
 
 int wadi_advance(struct wadi *w)
 {
 	int n;
 
+	w->turned = false;
 	sys_uv_advance(w->sys);
 	n = w->n_ended;
 	w->n_ended = 0;
@@ -272,17 +239,13 @@ struct wadi_op *wadi_next_done(struct wadi *w)
 }
 
 /* ---- connecting ---- */
-struct connecting {
-	const char *url;
-	struct wadi_connect_opts o;
-};
+struct connecting { const char *url; struct wadi_connect_opts o; };
 
 /* Over TCP somebody without a job's token shows the cluster's key. */
-PARKS static int key_token(struct wadi *w, const char *key_file, uint8_t *ret_token,
-	size_t *ret_len, struct err_note *note)
+PARKS static int key_find(struct wadi *w, const char *key_file,
+	char ret_key[WHERE_KEY_CHARS + 1], struct err_note *note)
 {
-	char folder[WHERE_MAX], path[WHERE_MAX], text[2 * WHERE_KEY_BYTES + 1];
-	uint8_t key[WHERE_KEY_BYTES];
+	char folder[WHERE_MAX], path[WHERE_MAX];
 	int rc;
 
 	if (key_file == NULL)
@@ -295,29 +258,26 @@ PARKS static int key_token(struct wadi *w, const char *key_file, uint8_t *ret_to
 			return rc;
 		key_file = path;
 	}
-	rc = where_key_read(w->sys, key_file, key, note);
-	if (rc == 0) {
-		*ret_len = where_key_token(key, text);
-		memcpy(ret_token, text, *ret_len);
-	}
-	return rc;
+	return where_key_read(w->sys, key_file, ret_key, note);
 }
 
+/* ret_token has room for any. */
 PARKS static int token_find(struct wadi *w, const struct wadi_connect_opts *o, const char *addr,
-	uint8_t *ret_token, size_t *ret_len, struct err_note *note)
+	char ret_token[CLIENT_TOKEN_BYTES_MAX + 1], struct err_note *note)
 {
 	const char *text = o->token != NULL ? o->token : sys_getenv(w->sys, "WADI_JOB_TOKEN");
 
-	*ret_len = 0;
+	ret_token[0] = '\0';
 	if (text != NULL && text[0] != '\0') {
-		if (client_token_bytes(text, ret_token, ret_len) < 0)
+		if (!client_token_ok(text))
 			return err_set(note, E_INVALID, "this is not a job's token");
+		memcpy(ret_token, text, strlen(text) + 1);
 		return 0;
 	}
 	if (strncmp(addr, "tcp:", 4) != 0)
 		return 0;
-	/* Without a key the server may still let us in, or say best what it wants. */
-	if (key_token(w, o->key_file, ret_token, ret_len, note) < 0 && o->key_file != NULL)
+	/* Without a key the server may still let us in, or says best what it wants. */
+	if (key_find(w, o->key_file, ret_token, note) < 0 && o->key_file != NULL)
 		return E_DENIED;
 	return 0;
 }
@@ -327,17 +287,15 @@ PARKS static int connect_run(struct wadi_op *op, struct err_note *note)
 	const struct connecting *cn = op->arg;
 	struct client_opts co = { .name = cn->o.name,
 		.wait = (cn->o.flags & WADI_CONNECT_WAIT) != 0 };
-	uint8_t token[CLIENT_TOKEN_BYTES_MAX];
-	char addr[WHERE_MAX];
-	size_t len;
+	char addr[WHERE_MAX], token[CLIENT_TOKEN_BYTES_MAX + 1];
 	int rc = where_connect(op->w->sys, cn->url, addr, note);
 
 	if (rc == 0)
-		rc = token_find(op->w, &cn->o, addr, token, &len, note);
+		rc = token_find(op->w, &cn->o, addr, token, note);
 	if (rc < 0)
 		return rc;
 	co.addr = addr;
-	co.token = bytes_of(token, len);
+	co.token = bytes_of(token, strlen(token));
 	return client_new(op->w->sys, &co, op->until_ns, &op->w->c, note);
 }
 
@@ -405,10 +363,7 @@ void wadi_close(struct wadi *w)
 	free(w);
 }
 
-uint64_t wadi_job_id(const struct wadi *w)
-{
-	return client_job(w->c);
-}
+uint64_t wadi_job_id(const struct wadi *w) { return client_job(w->c); }
 
 void wadi_round_trips(const struct wadi *w, uint64_t *ret_meta, uint64_t *ret_store)
 {

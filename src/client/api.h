@@ -15,6 +15,7 @@ struct wadi {
 	struct err_note note;        /* of the latest failure */
 	uint32_t timeout_ms;
 	int n_ended;                 /* since the last wadi_advance() */
+	bool turned;                 /* outside of it: advance before the descriptor is polled */
 };
 
 struct wadi_op {

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/check.h"
 #include "client/own.h"
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,9 +25,8 @@ PARKS int client_new(struct sys *s, const struct client_opts *o, uint64_t until_
 		free(c);
 		return rc;
 	}
-	snprintf(c->host, sizeof c->host, "%s", sys_boot_id(s));
-	peers_init(&c->peers, s, &c->group, c->host, &c->dialog.hello);
-	grants_init(&c->grants, &c->dialog, &c->peers, &c->work, c->host);
+	peers_init(&c->peers, s, &c->group, &c->dialog.hello);
+	grants_init(&c->grants, &c->dialog, &c->peers, &c->work);
 	rc = dialog_connect(&c->dialog, until_ns, note);
 	if (rc < 0) {
 		client_free(c);

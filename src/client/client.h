@@ -112,9 +112,7 @@ PARKS int client_status(struct client *c, uint64_t job, uint64_t until_ns,
 	struct wadi_status **ret_st,
 	struct err_note *note);
 
-/* Tokens are bytes on the wire and text everywhere else. */
-enum { CLIENT_TOKEN_BYTES_MAX = 64, CLIENT_TOKEN_TEXT_MAX = 132 };
-void client_token_text(struct bytes token, char ret_text[CLIENT_TOKEN_TEXT_MAX]);
-int client_token_bytes(const char *text, uint8_t ret_token[CLIENT_TOKEN_BYTES_MAX],
-	size_t *ret_len);
+/* Tokens are short lines of visible text. */
+enum { CLIENT_TOKEN_BYTES_MAX = 64 };
+bool client_token_ok(const char *text);
 #endif

@@ -142,7 +142,8 @@ PARKS int download_open(struct download *d, struct client *c, const char *bucket
 		return err_set(note, E_TOOBIG, "a wait of more than %u ms", LIMIT_WAIT_MS_MAX);
 	rc = object_name_set(&d->name, bucket, key, note);
 	if (rc == 0)
-		rc = object_resolve(c, &d->name, false, until_ns, note);
+		/* Who waits may come before whoever puts the first object. */
+		rc = object_resolve(c, &d->name, o->wait_ms != 0, until_ns, note);
 	if (rc < 0)
 		return rc;
 	do

@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/limit.h"
 #include "base/sums.h"
+#include "client/loan.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,34 +31,6 @@ static bool range_inside(uint64_t at, uint64_t len, uint64_t size)
 	return at <= size && len <= size - at;
 }
 
-PARKS static int alloc_ask(const struct slice *sl, size_t len, uint64_t until_ns,
-	struct arena_map **ret_map, uint64_t *ret_offset, struct err_note *note)
-{
-	const struct part *pa = sl->part;
-	struct msg_extent_alloc m = {
-		.egroup = pa->egroup, .extent = sl->extent, .epoch = pa->epoch, .len = len,
-		.device = pa->device, .extent_first = pa->extent_first,
-		.extent_count = pa->extent_count, .credit_bytes = pa->credit_bytes,
-		.cap_job = pa->cap_job, .cap_until_ms = pa->cap_until_ms,
-		.cap = bytes_of(pa->cap, pa->cap_len),
-	};
-	struct rpc_call call = { .op = OP_extent_alloc, .msg = &m };
-	struct msg_alloc_ok ok;
-	int rc = peer_ask(pa->peer, &call, OP_alloc_ok, &ok, until_ns, note);
-
-	rpc_call_fini(&call);
-	if (rc < 0)
-		return rc;
-	rc = peer_map(pa->peer, ok.arena, ok.arena_bytes, ok.with_fd, true, ret_map, note);
-	if (rc < 0)
-		return rc;
-	if (!range_inside(ok.offset, len, (*ret_map)->bytes))
-		return err_set(note, E_CORRUPT, "%s gave room outside of its memory",
-			peer_name(pa->peer));
-	*ret_offset = ok.offset;
-	return 0;
-}
-
 PARKS static int seal_ask(const struct slice *sl, const uint32_t *sums, size_t n, uint64_t until_ns,
 	struct msg_extent_ok *ret_ok, struct err_note *note)
 {
@@ -82,14 +55,21 @@ PARKS static int seal_ask(const struct slice *sl, const uint32_t *sums, size_t n
 PARKS static int put_near(const struct slice *sl, const void *data, size_t len, uint32_t *sums,
 	uint64_t until_ns, struct msg_extent_ok *ret_ok, struct err_note *note)
 {
+	const struct part *pa = sl->part;
+	struct msg_extent_alloc m = {
+		.egroup = pa->egroup, .extent = sl->extent, .epoch = pa->epoch, .len = len,
+		.device = pa->device, .extent_first = pa->extent_first,
+		.extent_count = pa->extent_count, .credit_bytes = pa->credit_bytes,
+		.cap_job = pa->cap_job, .cap_until_ms = pa->cap_until_ms,
+		.cap = bytes_of(pa->cap, pa->cap_len),
+	};
+	struct msg_alloc_ok room;
 	struct arena_map *map;
-	uint64_t offset;
-	int rc = alloc_ask(sl, len, until_ns, &map, &offset, note);
+	int rc = loan_alloc(pa->peer, &m, until_ns, &room, &map, note);
 
 	if (rc < 0)
 		return rc;
-	map_ref(map);
-	rc = copy_in(sl->extent, map->base + offset, data, len, sums);
+	rc = copy_in(sl->extent, map->base + room.offset, data, len, sums);
 	map_unref(map);
 	if (rc < 0)
 		return err_set(note, rc, "writing an extent");
@@ -153,7 +133,6 @@ PARKS int extent_pin(const struct place *at, const struct read_cap *cap, uint64_
 {
 	struct msg_extent_pin m = { .egroup = at->egroup, .extent = at->extent, .cap_job = cap->job,
 		.cap_until_ms = cap->until_ms, .cap = bytes_of(cap->code, cap->len) };
-	struct rpc_call call = { .op = OP_extent_pin, .msg = &m };
 	struct pin pin = { .peer = at->peer, .egroup = at->egroup, .extent = at->extent };
 	struct msg_pin_ok ok;
 	int rc;
@@ -164,18 +143,11 @@ PARKS int extent_pin(const struct place *at, const struct read_cap *cap, uint64_
 	if (at->tier != TIER_DRAM || !peer_near(at->peer))
 		return err_set(note, E_UNSUPPORTED, "no memory shared with %s",
 			peer_name(at->peer));
-	rc = peer_ask(at->peer, &call, OP_pin_ok, &ok, until_ns, note);
-	rpc_call_fini(&call);
+	rc = loan_pin(at->peer, &m, until_ns, &ok, &pin.map, &pin.generation, note);
 	if (rc < 0)
 		return rc;
-	rc = peer_map(at->peer, ok.arena, ok.arena_bytes, ok.with_fd, false, &pin.map, note);
-	if (rc < 0)
-		return rc;
-	map_ref(pin.map);
-	pin.generation = peer_generation(at->peer);
 	pin.len = ok.len;
-	if (ok.len != at->len || ok.root != at->root
-	    || !range_inside(ok.offset, ok.len, pin.map->bytes)) {
+	if (ok.len != at->len || ok.root != at->root) {
 		pin_drop(&pin);
 		return err_set(note, E_CORRUPT, "%s pinned another extent", peer_name(at->peer));
 	}

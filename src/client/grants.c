@@ -13,11 +13,10 @@ enum { SLICE_BYTES_MIN = 256 << 10 };
 
 struct ahead { struct grants *gs; struct pool *pool; uint64_t bytes; };
 
-void grants_init(struct grants *gs, struct dialog *se, struct peers *ps, struct group *g,
-	const char *host)
+void grants_init(struct grants *gs, struct dialog *se, struct peers *ps, struct group *g)
 {
 	*gs = (struct grants){
-		.sys = se->sys, .dialog = se, .peers = ps, .group = g, .host = host
+		.sys = se->sys, .dialog = se, .peers = ps, .group = g
 	};
 	list_init(&gs->pools);
 }
@@ -112,11 +111,12 @@ static int parts_add(struct grants *gs, struct pool *po, struct msg_grant_ok *ok
 PARKS static int pool_ask(struct grants *gs, struct pool *po, uint64_t bytes, uint64_t until_ns,
 	struct err_note *note)
 {
+	const char *host = sys_boot_id(gs->sys);
 	struct msg_grant m = {
 		.bucket = po->bucket,
 		.bytes = bytes < ASK_BYTES_MAX ? bytes : ASK_BYTES_MAX,
 		.flags = po->persist ? PUT_PERSIST : 0,
-		.host = bytes_of(gs->host, strlen(gs->host)),
+		.host = bytes_of(host, strlen(host)),
 	};
 	struct ask a = { .op = OP_grant, .reply_op = OP_grant_ok, .msg = &m, .changes = true };
 	struct msg_grant_ok ok;

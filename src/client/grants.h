@@ -43,11 +43,9 @@ struct grants {
 	struct dialog *dialog;
 	struct peers *peers;
 	struct group *group;         /* of the background requests */
-	const char *host;
 	struct list pools;
 };
-void grants_init(struct grants *gs, struct dialog *se, struct peers *ps, struct group *g,
-	const char *host);
+void grants_init(struct grants *gs, struct dialog *se, struct peers *ps, struct group *g);
 PARKS void grants_return(struct grants *gs, uint64_t until_ns); /* everything; before the close */
 void grants_fini(struct grants *gs);                            /* no slice may be open */
 

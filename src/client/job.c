@@ -5,43 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-_Static_assert(CLIENT_TOKEN_TEXT_MAX > 2 * CLIENT_TOKEN_BYTES_MAX, "a token fits its text");
-
-void client_token_text(struct bytes token, char ret_text[CLIENT_TOKEN_TEXT_MAX])
+bool client_token_ok(const char *text)
 {
-	static const char digits[] = "0123456789abcdef";
-
-	check(token.len <= CLIENT_TOKEN_BYTES_MAX);
-	for (size_t i = 0; i < token.len; i++) {
-		ret_text[2 * i] = digits[token.p[i] >> 4];
-		ret_text[2 * i + 1] = digits[token.p[i] & 15];
-	}
-	ret_text[2 * token.len] = '\0';
-}
-
-static int digit(char ch)
-{
-	if (ch >= '0' && ch <= '9')
-		return ch - '0';
-	return ch >= 'a' && ch <= 'f' ? ch - 'a' + 10 : -1;
-}
-
-int client_token_bytes(const char *text, uint8_t ret_token[CLIENT_TOKEN_BYTES_MAX],
-	size_t *ret_len)
-{
-	uint8_t token[CLIENT_TOKEN_BYTES_MAX];
 	size_t n = 0;
 
-	for (; text[0] != '\0'; text += 2, n++) {
-		int high = digit(text[0]), low = digit(text[1]);
-
-		if (high < 0 || low < 0 || n == CLIENT_TOKEN_BYTES_MAX)
-			return E_INVALID;
-		token[n] = (uint8_t)(high << 4 | low);
-	}
-	memcpy(ret_token, token, n);
-	*ret_len = n;
-	return 0;
+	while (text[n] > ' ' && text[n] <= '~')
+		n++;
+	return n > 0 && n <= CLIENT_TOKEN_BYTES_MAX && text[n] == '\0';
 }
 
 /* ---- jobs ---- */
@@ -84,7 +54,7 @@ PARKS int client_job_register(struct client *c, const char *name, const struct w
 	if (rc == 0) {
 		*ret_job = (struct wadi_job){ .id = ok.job, .lease_ms = ok.lease_ms,
 			.tiers = ok.tiers };
-		client_token_text(ok.token, ret_job->token);
+		text_take(ret_job->token, sizeof ret_job->token, ok.token);
 	}
 	ask_fini(&a);
 	return rc;

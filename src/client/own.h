@@ -8,7 +8,7 @@
 #include "client/peer.h"
 #include "client/dialog.h"
 
-enum { BUCKETS_KEPT = 64, HOST_BYTES_MAX = 64 };
+enum { BUCKETS_KEPT = 64 };
 
 struct bucket_id {
 	uint64_t id;
@@ -25,7 +25,6 @@ struct client {
 	struct grants grants;
 	struct list buckets;         /* names resolved lately, latest use first */
 	uint32_t n_buckets;
-	char host[HOST_BYTES_MAX];   /* boot id of this host: equal where memory can be shared */
 };
 
 /* ---- bucket.c ---- */
@@ -37,8 +36,6 @@ void buckets_fini(struct client *c);
 /* E_INVALID, E_TOOBIG; "" and NULL are fine. */
 int bucket_name_check(const char *name, struct err_note *note);
 const char *bucket_shown(const char *name); /* for messages */
-
-/* The boot id of this host, or "" where it cannot be told. */
 
 /* Bytes as a C string, cut to the room. */
 void text_take(char *to, size_t room, struct bytes b);

@@ -16,12 +16,13 @@ struct peer {
 	struct fiber_lock connecting;
 	struct list maps;
 	uint64_t generation;
+	struct rpc_service service;  /* what it may ask of us */
 };
 
-void peers_init(struct peers *ps, struct sys *s, struct group *g, const char *host,
+void peers_init(struct peers *ps, struct sys *s, struct group *g,
 	const struct msg_hello *hello)
 {
-	*ps = (struct peers){ .sys = s, .group = g, .host = host, .hello = *hello };
+	*ps = (struct peers){ .sys = s, .group = g, .hello = *hello };
 	list_init(&ps->list);
 }
 
@@ -63,63 +64,85 @@ static struct arena_map *map_lookup(struct peer *p, uint64_t arena, bool writabl
 	return NULL;
 }
 
-static int map_make(struct peer *p, struct sys_shm *shm, struct arena_map **ret_m,
-	struct err_note *note)
+/* Takes shm. */
+static int map_make(struct peer *p, uint64_t arena, bool writable, struct sys_shm *shm,
+	struct arena_map **ret_m, struct err_note *note)
 {
 	struct arena_map *m = calloc(1, sizeof *m);
 	void *base;
-	int rc;
+	int rc = m != NULL ? sys_shm_map(shm, &base, note) : E_NOMEM;
 
-	if (m == NULL)
-		return err_set(note, E_NOMEM, "mapping memory of %s", p->addr);
-	rc = sys_shm_map(shm, &base, note);
 	if (rc < 0) {
 		free(m);
-		return rc;
+		sys_shm_close(shm);
+		return err_wrap(note, rc, "memory of %s", peer_name(p));
 	}
-	m->shm = shm;
-	m->base = base;
-	m->bytes = sys_shm_bytes(shm);
-	m->n_refs = 1;
+	*m = (struct arena_map){ .arena = arena, .writable = writable, .shm = shm, .base = base,
+		.bytes = sys_shm_bytes(shm), .n_refs = 1 };
 	list_push(&p->maps, &m->link);
 	*ret_m = m;
 	return 0;
 }
 
-int peer_map(struct peer *p, uint64_t arena, uint64_t arena_bytes, bool with_fd, bool writable,
+static int map_find(struct peer *p, uint64_t arena, struct sys_shm *given, bool writable,
 	struct arena_map **ret_m, struct err_note *note)
 {
-	struct sys_shm *shm = NULL;
+	struct arena_map *m = map_lookup(p, arena, writable);
+
+	if (m != NULL) {
+		sys_shm_close(given);
+		*ret_m = m;
+		return 0;
+	}
+	if (given != NULL)
+		return map_make(p, arena, writable, given, ret_m, note);
+	return err_set(note, E_CORRUPT, "%s names memory that it never gave", peer_name(p));
+}
+
+int peer_map(struct peer *p, uint64_t arena, uint64_t arena_bytes, struct sys_shm *given,
+	bool writable, struct arena_map **ret_m, struct err_note *note)
+{
 	struct arena_map *m;
 	int rc;
 
-	if (p->conn == NULL)
-		return err_set(note, E_CLOSED, "storage server %s", p->addr);
-	if (with_fd) {
-		shm = sys_recv_shm(rpc_conn_stream(p->conn));
-		if (shm == NULL)
-			return err_set(note, E_CORRUPT, "%s sent no descriptor", p->addr);
+	if (p->conn == NULL) {
+		sys_shm_close(given);
+		return err_set(note, E_CLOSED, "storage server %s", peer_name(p));
 	}
-	m = map_lookup(p, arena, writable);
-	if (m != NULL) {
-		sys_shm_close(shm);
-	} else {
-		if (shm == NULL)
-			return err_set(note, E_CORRUPT, "%s names an arena it never gave", p->addr);
-		rc = map_make(p, shm, &m, note);
-		if (rc < 0) {
-			sys_shm_close(shm);
-			return rc;
-		}
-		m->arena = arena;
-		m->writable = writable;
-	}
+	rc = map_find(p, arena, given, writable, &m, note);
+	if (rc < 0)
+		return rc;
 	if (m->bytes < arena_bytes)
-		return err_set(note, E_CORRUPT, "%s announced %llu bytes and gave %llu", p->addr,
-			(unsigned long long)arena_bytes, (unsigned long long)m->bytes);
+		return err_set(note, E_CORRUPT, "%s announced %llu bytes and gave %llu",
+			peer_name(p), (unsigned long long)arena_bytes,
+			(unsigned long long)m->bytes);
 	*ret_m = m;
 	return 0;
 }
+
+/* The arena was destroyed there; its memory goes back to the system when we let go of it too. */
+static void on_arena_gone(void *arg, struct rpc_request *r)
+{
+	struct peer *p = arg;
+	struct msg_arena_gone m;
+	int rc = msg_arena_gone_get(r->body.p, r->body.len, r->version, &m);
+
+	if (rc < 0) {
+		rpc_reply_error(r, rc, NULL, RPC_NOW);
+		return;
+	}
+	list_each_safe(it, &p->maps) {
+		struct arena_map *map = container_of(it, struct arena_map, link);
+
+		if (map->arena != m.arena)
+			continue;
+		list_remove(&map->link);
+		map_unref(map);
+	}
+	rpc_reply_ok(r, RPC_NOW);
+}
+
+static const struct rpc_op served[] = { { OP_arena_gone, RPC_INLINE, on_arena_gone } };
 
 /* ---- connections ---- */
 PARKS static void disconnect(struct peer *p)
@@ -182,6 +205,7 @@ struct peer *peer_by_id(struct peers *ps, uint32_t server)
 struct peer *peer_find(struct peers *ps, const struct sub_server_addr *a)
 {
 	struct peer *p = peer_by_id(ps, a->server);
+	const char *host = sys_boot_id(ps->sys);
 
 	if (p != NULL && p->incarnation == a->incarnation)
 		return p;
@@ -191,6 +215,7 @@ struct peer *peer_find(struct peers *ps, const struct sub_server_addr *a)
 			return NULL;
 		p->peers = ps;
 		p->server = a->server;
+		p->service = (struct rpc_service){ .ops = served, .n_ops = 1, .arg = p };
 		list_init(&p->maps);
 		fiber_lock_init(&p->connecting);
 		list_push(&ps->list, &p->link);
@@ -199,8 +224,7 @@ struct peer *peer_find(struct peers *ps, const struct sub_server_addr *a)
 	p->incarnation = a->incarnation;
 	text_take(p->addr, sizeof p->addr, a->addr);
 	text_take(p->local, sizeof p->local, a->local);
-	p->same_host = ps->host[0] != '\0' && bytes_equal(a->host, bytes_of(ps->host,
-		strlen(ps->host)));
+	p->same_host = bytes_equal(a->host, bytes_of(host, strlen(host)));
 	return p;
 }
 
@@ -222,7 +246,8 @@ uint64_t peer_generation(const struct peer *p)
 PARKS static int connect_addr(struct peer *p, const char *addr, uint64_t until_ns,
 	struct err_note *note)
 {
-	struct rpc_connect o = { .addr = addr, .group = p->peers->group, .hello = p->peers->hello };
+	struct rpc_connect o = { .addr = addr, .svc = &p->service, .group = p->peers->group,
+		.hello = p->peers->hello };
 	struct msg_hello_ok ok;
 	struct rpc_conn *conn;
 	int rc = rpc_connect(p->peers->sys, &o, until_ns, &conn, &ok, note);
@@ -301,4 +326,19 @@ void peer_tell(struct peer *p, uint16_t op, const void *msg, size_t msg_bytes)
 		.done_arg = t };
 	if (rpc_start(p->conn, &t->call) < 0)
 		told_done(t);
+}
+
+/* ---- for loan.c ---- */
+int peer_start(struct peer *p, struct rpc_call *call)
+{
+	if (p->conn == NULL)
+		return err_set(&call->note, E_CLOSED, "storage server %s", peer_name(p));
+	return rpc_start(p->conn, call);
+}
+
+struct sys_shm *peer_descriptor(struct peer *p)
+{
+	struct sys_stream *stream = p->conn != NULL ? rpc_conn_stream(p->conn) : NULL;
+
+	return stream != NULL ? sys_recv_shm(stream) : NULL;
 }

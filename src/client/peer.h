@@ -28,11 +28,10 @@ struct peers {
 	struct sys *sys;
 	struct group *group;
 	struct list list;
-	const char *host;            /* ours */
 	struct msg_hello hello;      /* to introduce ourselves with */
 	uint64_t round_trips;        /* of connections that are closed */
 };
-void peers_init(struct peers *ps, struct sys *s, struct group *g, const char *host,
+void peers_init(struct peers *ps, struct sys *s, struct group *g,
 	const struct msg_hello *hello);
 PARKS void peers_fini(struct peers *ps);
 uint64_t peers_round_trips(const struct peers *ps);
@@ -55,8 +54,11 @@ void peer_tell(struct peer *p, uint16_t op, const void *msg, size_t msg_bytes);
 /* Which connection of the peer this is; what was said on another one (pins, arenas) is void. */
 uint64_t peer_generation(const struct peer *p);
 
-/* The arena of an answer, whose descriptor came beside it when with_fd is set.  E_CORRUPT when the
- * server names one that it never gave, or lies about its size. */
-int peer_map(struct peer *p, uint64_t arena, uint64_t arena_bytes, bool with_fd, bool writable,
-	struct arena_map **ret_m, struct err_note *note);
+/* ---- for loan.c ---- */
+int peer_start(struct peer *p, struct rpc_call *call); /* as rpc_start(); E_CLOSED without one */
+struct sys_shm *peer_descriptor(struct peer *p);       /* the next that came, or NULL */
+/* The map of an arena; given is its descriptor when one came, and is taken.  E_CORRUPT when the
+ * server names memory that it never gave, or lies about its size. */
+int peer_map(struct peer *p, uint64_t arena, uint64_t arena_bytes, struct sys_shm *given,
+	bool writable, struct arena_map **ret_m, struct err_note *note);
 #endif

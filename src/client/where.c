@@ -4,8 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { KEY_TEXT_BYTES = 2 * WHERE_KEY_BYTES };
-
 /* A host's port begins behind the last colon, but not inside of the brackets of an IPv6 address. */
 static bool has_port(const char *host)
 {
@@ -32,15 +30,15 @@ int where_addr(const char *url, char ret_addr[WHERE_MAX], struct err_note *note)
 		return 0;
 	}
 	if (strncmp(url, "wadi://", 7) != 0)
-		return err_set(
-			note, E_INVALID, "%.200s is neither wadi://HOST:PORT nor unix:/PATH", url);
+		return err_set(note, E_INVALID, "%.200s is neither wadi://HOST:PORT nor unix:/PATH",
+			url);
 	memcpy(host, url + 7, len - 7 + 1);
 	if (host[0] != '\0' && host[len - 8] == '/')
 		host[len - 8] = '\0';
 	if (!host_ok(host))
 		return err_set(note, E_INVALID, "%.200s: no host", url);
 	n = has_port(host) ? snprintf(ret_addr, WHERE_MAX, "tcp:%.200s", host)
-			   : snprintf(ret_addr, WHERE_MAX, "tcp:%.200s:%u", host, WADI_PORT);
+		: snprintf(ret_addr, WHERE_MAX, "tcp:%.200s:%u", host, WADI_PORT);
 	return n < WHERE_MAX ? 0 : err_set(note, E_INVALID, "an address of %d bytes", n);
 }
 
@@ -52,8 +50,8 @@ void where_url(const char *addr, char ret_url[WHERE_MAX])
 		snprintf(ret_url, WHERE_MAX, "%.255s", addr);
 }
 
-int where_join(
-	const char *folder, const char *name, char ret_path[WHERE_MAX], struct err_note *note)
+int where_join(const char *folder, const char *name, char ret_path[WHERE_MAX],
+	struct err_note *note)
 {
 	int n = snprintf(ret_path, WHERE_MAX, "%s/%s", folder, name);
 
@@ -89,86 +87,23 @@ int where_connect(struct sys *s, const char *url, char ret_addr[WHERE_MAX], stru
 	return n < WHERE_MAX ? 0 : err_set(note, E_TOOBIG, "a path of %d bytes", n);
 }
 
-/* ---- keys ---- */
-static int key_parse(const char *text, size_t len, uint8_t ret_key[WHERE_KEY_BYTES])
+PARKS int where_key_read(struct sys *s, const char *path, char ret_key[WHERE_KEY_CHARS + 1],
+	struct err_note *note)
 {
-	char hex[KEY_TEXT_BYTES + 1];
-	uint8_t key[CLIENT_TOKEN_BYTES_MAX];
-	size_t n;
-
-	if (len < KEY_TEXT_BYTES)
-		return E_INVALID;
-	memcpy(hex, text, KEY_TEXT_BYTES);
-	hex[KEY_TEXT_BYTES] = '\0';
-	if (client_token_bytes(hex, key, &n) < 0 || n != WHERE_KEY_BYTES)
-		return E_INVALID;
-	memcpy(ret_key, key, WHERE_KEY_BYTES);
-	return 0;
-}
-
-PARKS int where_key_read(
-	struct sys *s, const char *path, uint8_t ret_key[WHERE_KEY_BYTES], struct err_note *note)
-{
-	char text[KEY_TEXT_BYTES + 1];
+	char text[WHERE_KEY_CHARS + 1];
 	struct sys_file *f;
 	int64_t n;
 	int rc = sys_open(s, path, SYS_READ, &f, note);
 
 	if (rc < 0)
 		return rc;
-	n = sys_pread(f, text, sizeof text, 0, note);
+	n = sys_pread(f, text, WHERE_KEY_CHARS, 0, note);
 	sys_close(f);
 	if (n < 0)
 		return (int)n;
-	if (key_parse(text, (size_t)n, ret_key) < 0)
+	text[n] = '\0';
+	if (strspn(text, "0123456789abcdef") != WHERE_KEY_CHARS)
 		return err_set(note, E_INVALID, "%s does not hold a key", path);
+	memcpy(ret_key, text, sizeof text);
 	return 0;
-}
-
-size_t where_key_token(const uint8_t key[WHERE_KEY_BYTES], char ret_text[2 * WHERE_KEY_BYTES + 1])
-{
-	char text[CLIENT_TOKEN_TEXT_MAX];
-
-	client_token_text(bytes_of(key, WHERE_KEY_BYTES), text);
-	memcpy(ret_text, text, KEY_TEXT_BYTES);
-	ret_text[KEY_TEXT_BYTES] = '\0';
-	return KEY_TEXT_BYTES;
-}
-
-PARKS int where_key_write(
-	struct sys *s, const char *path, const uint8_t key[WHERE_KEY_BYTES], struct err_note *note)
-{
-	char text[CLIENT_TOKEN_TEXT_MAX];
-	struct sys_file *f;
-	int rc;
-
-	/* A new file: whoever had the old one open, or could, does not see the new key. */
-	rc = sys_unlink(s, path, note);
-	if (rc < 0 && rc != E_NOTFOUND)
-		return rc;
-	client_token_text(bytes_of(key, WHERE_KEY_BYTES), text);
-	rc = sys_open(s, path, SYS_WRITE | SYS_CREATE | SYS_EXCL, &f, note);
-	if (rc < 0)
-		return rc;
-	text[KEY_TEXT_BYTES] = '\n';
-	rc = sys_pwrite(f, text, KEY_TEXT_BYTES + 1, 0, note);
-	if (rc == 0)
-		rc = sys_sync(f, note);
-	sys_close(f);
-	return rc;
-}
-
-PARKS int where_key_make(
-	struct sys *s, const char *path, uint8_t ret_key[WHERE_KEY_BYTES], struct err_note *note)
-{
-	uint8_t key[WHERE_KEY_BYTES];
-	int rc = where_key_read(s, path, ret_key, note);
-
-	if (rc != E_NOTFOUND)
-		return rc;
-	sys_secret(s, key, sizeof key);
-	rc = where_key_write(s, path, key, note);
-	if (rc == 0)
-		memcpy(ret_key, key, sizeof key);
-	return rc;
 }
