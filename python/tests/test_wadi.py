@@ -4,6 +4,7 @@ leaves nothing."""
 import array
 import gc
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -114,6 +115,13 @@ class Objects(WithServer):
         with self.assertRaises(wadi.NotFound):
             self.bucket.delete("b")
 
+    def test_errors_travel_between_processes(self):
+        with self.assertRaises(wadi.NotFound) as caught:
+            self.bucket.get("nothing")
+        again = pickle.loads(pickle.dumps(caught.exception))
+        self.assertEqual((type(again), str(again), again.name),
+                         (wadi.NotFound, str(caught.exception), "NOTFOUND"))
+
     def test_unreachable(self):
         with self.assertRaises(ConnectionError):
             wadi.connect("unix:/nowhere/at/all")
@@ -128,8 +136,10 @@ class Jobs(WithServer):
             job.put("large", bytes(1 << 20))
             job.create_bucket("more").put("k", b"2")
             self.assertIn("dram", job.bill())
-        with self.assertRaises(wadi.Error):
+        with self.assertRaises(ValueError):
             job.put("late", b"")
+        with self.assertRaises(wadi.Error):
+            wadi.connect(self.served.url, token=job.token)
         self.assertNotIn("more", list(self.w.buckets()))
 
     def test_delete_on_read(self):

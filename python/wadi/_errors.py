@@ -7,9 +7,13 @@ class Error(Exception):
     """Something went wrong; code and name are those of wadi.h."""
 
     def __init__(self, code, note):
-        self.code, self.name = code, lib.wadi_error_name(code).decode()
-        text = lib.wadi_strerror(code).decode()
-        super().__init__("%s: %s" % (text, note) if note else text)
+        super().__init__(code, note)  # so that it can be pickled: results of process pools are
+        self.code, self.note = code, note
+        self.name = lib.wadi_error_name(code).decode()
+
+    def __str__(self):
+        text = lib.wadi_strerror(self.code).decode()
+        return "%s: %s" % (text, self.note) if self.note else text
 
 
 class NotFound(Error, LookupError):

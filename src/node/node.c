@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,19 +30,18 @@ struct role {
 
 struct serving {
 	const struct node_opts *o;
-	struct sys *sys; /* of the main loop */
+	struct sys *sys;             /* of the main loop */
 	struct place_found place;
 	struct role meta, store;
 	const char *meta_listen[BOUND_MAX], *store_listen[BOUND_MAX];
 	struct store_device devices[DEVICES_MAX];
 	struct meta_opts meta_opts;
 	struct store_opts store_opts;
-	char token[2 * WHERE_KEY_BYTES + 1]; /* the key as a token */
-	char meta_addr[WHERE_MAX];           /* where a store finds its shard */
-	struct group group;                  /* watchers of the roles, and of signals */
-	struct waitq over;                   /* one of them saw the end */
+	char meta_addr[WHERE_MAX];   /* where a store finds its shard */
+	struct group group;          /* watchers of the roles, and of signals */
+	struct waitq over;           /* one of them saw the end */
 	bool stopping;
-	int rc; /* of the role that ended by itself */
+	int rc;                      /* of the role that ended by itself */
 	struct err_note note;
 };
 
@@ -105,8 +105,8 @@ PARKS static int role_watch(void *arg)
 	return 0;
 }
 
-PARKS static int role_start(struct serving *sv, struct role *r, const char *name, sys_thread_fn *fn,
-	struct err_note *note)
+PARKS static int role_start(struct serving *sv, struct role *r, const char *name,
+	sys_thread_fn *fn, struct err_note *note)
 {
 	int rc;
 
@@ -158,11 +158,8 @@ static void meta_prepare(struct serving *sv)
 	sv->meta_listen[n++] = sv->place.socket;
 	if (sv->place.tcp[0] != '\0')
 		sv->meta_listen[n++] = sv->place.tcp;
-	sv->meta_opts = (struct meta_opts){ .dir = sv->place.meta,
-		.listen = sv->meta_listen,
-		.n_listen = n,
-		.key_file = sv->place.key_path,
-		.ready = role_ready,
+	sv->meta_opts = (struct meta_opts){ .dir = sv->place.meta, .listen = sv->meta_listen,
+		.n_listen = n, .key_file = sv->place.key_path, .ready = role_ready,
 		.arg = &sv->meta };
 }
 
@@ -186,12 +183,8 @@ PARKS static int store_prepare(struct serving *sv, struct err_note *note)
 	sv->store_listen[n++] = p->store_socket;
 	if (p->store_tcp[0] != '\0')
 		sv->store_listen[n++] = p->store_tcp;
-	sv->store_opts = (struct store_opts){ .dir = p->store,
-		.devices = sv->devices,
-		.listen = sv->store_listen,
-		.n_listen = n,
-		.ready = role_ready,
-		.arg = &sv->store };
+	sv->store_opts = (struct store_opts){ .dir = p->store, .devices = sv->devices,
+		.listen = sv->store_listen, .n_listen = n, .ready = role_ready, .arg = &sv->store };
 	device_add(sv, TIER_DRAM, p->dram_bytes, NULL);
 	device_add(sv, TIER_FLASH, p->flash_bytes, p->flash);
 	device_add(sv, TIER_DISK, p->disk_bytes, p->disk);
@@ -203,8 +196,8 @@ PARKS static int store_prepare(struct serving *sv, struct err_note *note)
 	if (rc < 0)
 		return rc;
 	sv->store_opts.controller = sv->meta_addr;
-	if (strncmp(sv->meta_addr, "tcp:", 4) == 0 && p->has_key)
-		sv->store_opts.token = bytes_of(sv->token, where_key_token(p->key, sv->token));
+	if (strncmp(sv->meta_addr, "tcp:", 4) == 0)
+		sv->store_opts.token = bytes_of(p->key_text, strlen(p->key_text));
 	return 0;
 }
 
@@ -280,11 +273,8 @@ static void tier_line(const char *name, uint64_t bytes, const char *where)
 
 static void try_it(const struct serving *sv)
 {
-	bool elsewhere = sv->o->socket != NULL ||
-			 (sv->o->listen != NULL && sv->place.tcp[0] == '\0');
-
 	puts("Try, in another terminal:");
-	if (elsewhere)
+	if (node_elsewhere(sv->o))
 		printf("  export WADI_URL=%s\n", sv->place.socket);
 	puts("  wadi bucket create hello\n"
 	     "  echo 'Hello, Wadi' | wadi put hello/world\n"
@@ -368,10 +358,8 @@ PARKS static int serve_fiber(void *arg)
 	if (rc == 0)
 		rc = sv->meta.rc < 0 ? sv->meta.rc : sv->store.rc;
 	if (rc < 0 && rc != E_CANCELED)
-		say(sv->sys, "wadi: %s: %s", err_text(rc),
-			note.text[0] != '\0' ? note.text
-			: sv->meta.rc < 0    ? sv->meta.note.text
-					     : sv->store.note.text);
+		say(sv->sys, "wadi: %s: %s", err_text(rc), note.text[0] != '\0' ? note.text
+			: sv->meta.rc < 0 ? sv->meta.note.text : sv->store.note.text);
 	return rc;
 }
 

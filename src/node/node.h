@@ -6,22 +6,28 @@
 #include "client/where.h"
 #include "sys/sys.h"
 #include <stdbool.h>
-#include <stdio.h>
+#include <string.h>
 
 enum node_roles { NODE_META = 1, NODE_STORE = 2 };
-#define NODE_DEFAULT UINT64_MAX /* bytes of a tier: by the machine */
+#define NODE_DEFAULT UINT64_MAX     /* bytes of a tier: by the machine */
 
 struct node_opts {
-	unsigned roles;       /* enum node_roles */
-	const char *data;     /* folder; NULL: ~/.wadi/data */
-	const char *listen;   /* "HOST[:PORT]", "unix:/PATH", or NULL: only the socket */
-	const char *socket;   /* path; NULL: the user's own, see where.h */
-	const char *meta;     /* url of the shard that a store joins; NULL: as clients do */
-	const char *key_file; /* NULL: beside the user's own socket */
+	unsigned roles;              /* enum node_roles */
+	const char *data;            /* folder; NULL: ~/.wadi/data */
+	const char *listen;          /* "HOST[:PORT]", "unix:/PATH", or NULL: only the socket */
+	const char *socket;          /* path; NULL: the user's own, see where.h */
+	const char *meta;            /* url of the shard that a store joins; NULL: as clients do */
+	const char *key_file;        /* NULL: beside the user's own socket */
 	uint64_t dram_bytes, flash_bytes, disk_bytes;
-	int ready_fd; /* -1: none; a line is written once clients are served */
-	bool quiet;   /* no banner */
+	int ready_fd;                /* -1: none; a line is written once clients are served */
+	bool quiet;                  /* no banner */
 };
+
+/* Listens somewhere else than at the user's own socket. */
+static inline bool node_elsewhere(const struct node_opts *o)
+{
+	return o->socket != NULL || (o->listen != NULL && strncmp(o->listen, "unix:", 5) == 0);
+}
 
 /* Runs until a signal asks it to end or a role cannot go on.  The exit code; says what went wrong
  * on standard error. */

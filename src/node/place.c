@@ -21,8 +21,8 @@ static uint64_t dram_default(struct sys *s)
 	return bytes > ROUND_TO ? bytes : ROUND_TO;
 }
 
-PARKS static int rooms_find(
-	struct sys *s, const struct node_opts *o, struct place_found *p, struct err_note *note)
+PARKS static int rooms_find(struct sys *s, const struct node_opts *o, struct place_found *p,
+	struct err_note *note)
 {
 	uint64_t left, total;
 	int rc = sys_disk_room(s, p->data, &left, &total, note);
@@ -31,7 +31,7 @@ PARKS static int rooms_find(
 		return rc;
 	p->dram_bytes = o->dram_bytes != NODE_DEFAULT ? o->dram_bytes : dram_default(s);
 	p->flash_bytes = o->flash_bytes != NODE_DEFAULT ? o->flash_bytes
-							: rounded(left / 100 * FLASH_PERCENT);
+		: rounded(left / 100 * FLASH_PERCENT);
 	p->disk_bytes = o->disk_bytes != NODE_DEFAULT ? o->disk_bytes : 0;
 	/* More than there is would be found out by whoever stores the first byte too many. */
 	if (p->dram_bytes > sys_memory_total(s))
@@ -52,7 +52,7 @@ PARKS static int folder_make(struct sys *s, const char *path, struct err_note *n
 	char part[WHERE_MAX];
 
 	for (const char *slash = strchr(path + 1, '/'); slash != NULL;
-		slash = strchr(slash + 1, '/')) {
+	     slash = strchr(slash + 1, '/')) {
 		int rc;
 
 		memcpy(part, path, (size_t)(slash - path));
@@ -73,28 +73,28 @@ PARKS static int below_make(struct sys *s, const char *folder, const char *name,
 }
 
 /* A relative path would mean something else to whoever reads a message about it. */
-static int data_path(
-	struct sys *s, const struct node_opts *o, struct place_found *p, struct err_note *note)
+static int data_path(struct sys *s, const struct node_opts *o, struct place_found *p,
+	struct err_note *note)
 {
 	const char *home = sys_getenv(s, "HOME"), *here = sys_getenv(s, "PWD");
 	const char *last = o->roles & NODE_META ? ".wadi/data" : ".wadi/store";
 
 	if (o->data != NULL && o->data[0] != '/') {
 		if (here == NULL || here[0] != '/')
-			return err_set(
-				note, E_INVALID, "--data %.200s: give the whole path", o->data);
+			return err_set(note, E_INVALID, "--data %.200s: give the whole path",
+				o->data);
 		return where_join(here, o->data, p->data, note);
 	}
 	if (o->data != NULL) {
 		if (strlen(o->data) >= WHERE_MAX)
-			return err_set(
-				note, E_TOOBIG, "--data: a path of %zu bytes", strlen(o->data));
+			return err_set(note, E_TOOBIG, "--data: a path of %zu bytes",
+				strlen(o->data));
 		memcpy(p->data, o->data, strlen(o->data) + 1);
 		return 0;
 	}
 	if (home == NULL || home[0] != '/')
-		return err_set(
-			note, E_INVALID, "HOME is not set: --data says where to keep things");
+		return err_set(note, E_INVALID,
+			"HOME is not set: --data says where to keep things");
 	return where_join(home, last, p->data, note);
 }
 
@@ -120,8 +120,8 @@ static int listen_parse(const struct node_opts *o, struct place_found *p, struct
 	rc = where_addr(url, p->tcp, note);
 	if (rc < 0)
 		return rc;
-	snprintf(p->store_tcp, sizeof p->store_tcp, "%.*s:0", (int)(strrchr(p->tcp, ':') - p->tcp),
-		p->tcp);
+	snprintf(p->store_tcp, sizeof p->store_tcp, "%.*s:0",
+		(int)(strrchr(p->tcp, ':') - p->tcp), p->tcp);
 	return 0;
 }
 
@@ -145,8 +145,8 @@ static int sockets_find(const struct node_opts *o, struct place_found *p, struct
 	return rc;
 }
 
-PARKS static int folders_make(
-	struct sys *s, const struct node_opts *o, struct place_found *p, struct err_note *note)
+PARKS static int folders_make(struct sys *s, const struct node_opts *o, struct place_found *p,
+	struct err_note *note)
 {
 	int rc = folder_make(s, p->data, note);
 
@@ -168,45 +168,53 @@ PARKS static int folders_make(
 /* The copy beside the user's own socket, where clients look. */
 PARKS static int key_publish(struct sys *s, const struct place_found *p, struct err_note *note)
 {
-	uint8_t there[WHERE_KEY_BYTES];
-	char path[WHERE_MAX];
+	char path[WHERE_MAX], there[WHERE_KEY_CHARS + 1], line[WHERE_KEY_CHARS + 2];
+	struct sys_file *f;
 	int rc = where_join(p->folder, WHERE_KEY, path, note);
 
 	if (rc < 0)
 		return rc;
-	if (where_key_read(s, path, there, NULL) == 0 && memcmp(there, p->key, sizeof there) == 0)
+	if (where_key_read(s, path, there, NULL) == 0 && strcmp(there, p->key_text) == 0)
 		return 0;
-	return where_key_write(s, path, p->key, note);
+	/* A new file: whoever has the old one open, or may read it, does not see the new key. */
+	rc = sys_unlink(s, path, note);
+	if (rc < 0 && rc != E_NOTFOUND)
+		return rc;
+	rc = sys_open(s, path, SYS_WRITE | SYS_CREATE | SYS_EXCL, &f, note);
+	if (rc < 0)
+		return rc;
+	snprintf(line, sizeof line, "%s\n", p->key_text);
+	rc = sys_pwrite(f, line, WHERE_KEY_CHARS + 1, 0, note);
+	sys_close(f);
+	return rc;
 }
 
 /* A metadata shard keeps its key with its data; a store shows the one that it was given. */
-PARKS static int key_find(
-	struct sys *s, const struct node_opts *o, struct place_found *p, struct err_note *note)
+PARKS static int key_find(struct sys *s, const struct node_opts *o, struct place_found *p,
+	struct err_note *note)
 {
 	const char *given = o->key_file != NULL ? o->key_file : sys_getenv(s, "WADI_KEY");
 	bool meta = (o->roles & NODE_META) != 0;
-	int rc;
+	int rc = 0;
 
-	if (given == NULL)
-		rc = where_join(meta ? p->data : p->folder, WHERE_KEY, p->key_path, note);
+	if (given != NULL)
+		snprintf(p->key_path, sizeof p->key_path, "%s", given);
 	else
-		rc = where_join("", given + (given[0] == '/'), p->key_path, note);
+		rc = where_join(meta ? p->data : p->folder, WHERE_KEY, p->key_path, note);
+	if (rc == 0 && meta)
+		rc = token_key_load(s, p->key_path, p->key, note);
 	if (rc < 0)
 		return rc;
-	if (!meta) {
-		rc = where_key_read(s, p->key_path, p->key, note);
-		p->has_key = rc == 0;
-		return rc == E_NOTFOUND && given == NULL ? 0 : rc;
-	}
-	rc = where_key_make(s, p->key_path, p->key, note);
-	p->has_key = rc == 0;
-	if (rc == 0 && given == NULL && o->socket == NULL && o->listen == NULL)
+	rc = where_key_read(s, p->key_path, p->key_text, note);
+	if (rc == E_NOTFOUND && !meta && given == NULL)
+		return 0; /* over a Unix socket none is needed */
+	if (rc == 0 && meta && given == NULL && !node_elsewhere(o))
 		rc = key_publish(s, p, note);
 	return rc;
 }
 
-PARKS int place_find(
-	struct sys *s, const struct node_opts *o, struct place_found *ret_p, struct err_note *note)
+PARKS int place_find(struct sys *s, const struct node_opts *o, struct place_found *ret_p,
+	struct err_note *note)
 {
 	int rc;
 
