@@ -102,7 +102,7 @@ static int map_find(struct peer *p, uint64_t arena, struct sys_shm *given, bool 
 int peer_map(struct peer *p, uint64_t arena, uint64_t arena_bytes, struct sys_shm *given,
 	bool writable, struct arena_map **ret_m, struct err_note *note)
 {
-	struct arena_map *m;
+	struct arena_map *m = NULL;
 	int rc;
 
 	if (p->conn == NULL) {
