@@ -40,7 +40,8 @@ stddef.h stdint.h stdio.h stdlib.h string.h strings.h sys/uio.h""".split()
 # header or prefix* -> where it may be included besides src/sys
 FOREIGN_HEADERS = {
     "uv.h": [],
-    "lmdb.h": ["src/meta/tree_lmdb.c", "src/meta/tree_lmdb.h"],
+    "lmdb.h": ["src/meta/tree_lmdb.h"],
+    "malloc.h": ["src/meta/tree_lmdb.c"],
     "isa-l*": ["src/base", "src/core"],
     "crc.h": ["src/base"],
     "xxhash.h": ["src/base"],
@@ -96,7 +97,8 @@ OBJECT_SYMBOLS = {
     "src/base/check.c": PRINT,
     "src/base/err.c": [],
     "src/base/pages.c": ["mmap", "mmap64", "munmap", "madvise"],  # memory, as malloc
-    "src/meta/tree_lmdb.c": ["mdb_*"],
+    "src/meta/tree_lmdb.c": ["mdb_*", "malloc_trim"],
+    "src/meta/tree_lmdb_merge.c": ["mdb_*"],
     "src/client/api_stream.c": ["read", "write"],
     "src/cli/os.c": PRINT + """_exit access alphasort alphasort64 clock_gettime close execvp fork
         getenv ioctl isatty kill localtime_r mkdir nanosleep open open64 pidfd_open poll putenv

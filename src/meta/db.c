@@ -90,16 +90,28 @@ void db_apply(struct db *db, const struct effect *e)
 }
 
 /* ---- reading ---- */
+/* A row of the tree is not what was merged: nothing may be written on the strength of it.  The next
+ * start makes the tree anew. */
+static void db_rot(struct db *db)
+{
+	db->rotten = true;
+	waitq_wake_all(&db->merge);
+}
+
 int db_get(struct db *db, struct bytes key, struct bytes *ret_value)
 {
 	uint64_t hash = memtable_hash(db->seed, key);
 	enum memtable_found f = memtable_get(db->active, hash, key, ret_value);
+	int rc;
 
 	if (f == MEMTABLE_ABSENT && db->frozen != NULL)
 		f = memtable_get(db->frozen, hash, key, ret_value);
 	if (f != MEMTABLE_ABSENT)
 		return f == MEMTABLE_LIVE ? 0 : E_NOTFOUND;
-	return tree_get(db->tree, key, ret_value);
+	rc = tree_get(db->tree, key, ret_value);
+	if (rc < 0 && rc != E_NOTFOUND)
+		db_rot(db);
+	return rc;
 }
 
 /* ---- walks ---- */
@@ -111,9 +123,11 @@ struct source {
 };
 struct iter {
 	struct iter *next;
-	struct tree_walk *tree_walk;
+	struct tree_cursor *cursor;
 	struct memtable_walk active_walk, frozen_walk;
 	struct source active, frozen, tree;
+	bool tree_skips; /* the row it is at is hidden, and all up to tree_skip (empty: the end) */
+	struct bytes tree_skip;
 	struct bytes to;
 	uint32_t *dead_left; /* deleted rows that it may still pass over; NULL: any number */
 	struct bytes tired;  /* the last of those; p is NULL as long as it may go on */
@@ -149,13 +163,24 @@ static void step_tree(struct db *db, struct iter *it)
 {
 	struct source *s = &it->tree;
 	struct bytes to;
+	int rc = 0;
 
-	s->has = tree_walk_next(it->tree_walk, &s->row.key, &s->row.value) &&
-		 inside(it, s->row.key);
-	s->row.deleted = s->has && (memtable_hides(db->active, s->row.key, &to) ||
-					   (db->frozen != NULL &&
-						   memtable_hides(db->frozen, s->row.key, &to)));
-	s->due = false;
+	if (it->tree_skips && it->tree_skip.len > 0)
+		tree_cursor_seek(it->cursor, it->tree_skip);
+	if (!it->tree_skips || it->tree_skip.len > 0)
+		rc = tree_cursor_next(it->cursor, &s->row.key, &s->row.value);
+	it->tree_skips = s->due = false;
+	s->has = rc == 1 && inside(it, s->row.key);
+	s->row.deleted = false;
+	if (rc < 0)
+		db_rot(db);
+	if (!s->has ||
+		(!memtable_hides(db->active, s->row.key, &to) &&
+			(db->frozen == NULL || !memtable_hides(db->frozen, s->row.key, &to))))
+		return;
+	s->row.deleted = true;
+	it->tree_skips = true;
+	it->tree_skip = to;
 }
 
 void db_iter_begin(struct db_iter *out, struct db *db, struct bytes from, struct bytes to)
@@ -167,6 +192,7 @@ void db_iter_begin(struct db_iter *out, struct db *db, struct bytes from, struct
 	} else {
 		it = calloc(1, sizeof *it);
 		check(it != NULL);
+		it->cursor = tree_cursor_new(db->tree);
 	}
 	check(to.len <= sizeof it->to_room);
 	if (to.len > 0)
@@ -178,7 +204,8 @@ void db_iter_begin(struct db_iter *out, struct db *db, struct bytes from, struct
 		memtable_walk_begin(&it->frozen_walk, db->frozen, from);
 	else
 		it->frozen.due = false;
-	it->tree_walk = tree_walk_begin(db->tree, from);
+	tree_cursor_seek(it->cursor, from);
+	it->tree_skips = false;
 	it->dead_left = NULL;
 	it->tired = bytes_of(NULL, 0);
 	db->walks++;
@@ -251,7 +278,6 @@ void db_iter_end(struct db_iter *out)
 
 	check(out->db->walks > 0);
 	out->db->walks--;
-	tree_walk_end(it->tree_walk);
 	it->next = out->db->iters;
 	out->db->iters = it;
 	out->impl = NULL;
@@ -263,6 +289,7 @@ void db_iters_free(struct db *db)
 		struct iter *it = db->iters;
 
 		db->iters = it->next;
+		tree_cursor_free(it->cursor);
 		free(it);
 	}
 }
@@ -342,12 +369,15 @@ uint64_t db_next_id(struct db *db)
 
 void db_status(const struct db *db, struct db_status *ret_st)
 {
+	struct tree_status t;
+
+	tree_status(db->tree, &t);
 	*ret_st = (struct db_status){ .memtable_bytes = memtable_bytes(db->active),
 		.memtable_rows = memtable_rows(db->active),
 		.frozen_bytes = db->frozen != NULL ? memtable_bytes(db->frozen) : 0,
-		.tree_bytes = tree_bytes(db->tree),
-		.tree_resident_bytes = tree_resident_bytes(db->tree),
-		.tree_rows = tree_rows(db->tree),
+		.tree_bytes = t.bytes,
+		.tree_resident_bytes = t.resident_bytes,
+		.tree_rows = t.rows,
 		.log_bytes = log_bytes(db->log),
 		.seen = db_seen(db),
 		.written = db->written,

@@ -26,8 +26,8 @@ struct db_opts {
 	void (*sealing)(void *arg);
 	/* Called on the loop, never parking, when an index moved: let replies out. */
 	void (*moved)(void *arg, uint64_t written, uint64_t synced);
-	/* The log failed (E_IO, E_FULL): nothing is written any more, moved() is not called again.
-	 */
+	/* The log failed (E_IO, E_FULL) or the tree has (E_CORRUPT; the next db_open() makes
+	 * another): nothing is written any more, moved() is not called again. */
 	void (*failed)(void *arg, int rc, const struct err_note *note);
 	void *arg;
 };
@@ -41,7 +41,8 @@ PARKS int db_close(
 void db_drop(struct db *
 		db); /* frees without writing, after the loop is dead (simulated crash) or failed */
 
-int db_get(struct db *db, struct bytes key, struct bytes *ret_value); /* 0 or E_NOTFOUND */
+/* 0; E_NOTFOUND; E_CORRUPT: the tree has rotten, and the db fails with it. */
+int db_get(struct db *db, struct bytes key, struct bytes *ret_value);
 void db_put(struct db *db, struct bytes key, struct bytes value);
 /* For a key that db_get() answers E_NOTFOUND for: deleted before the next merge, it leaves nothing
  * behind. */

@@ -27,12 +27,12 @@ static void set_defaults(struct db *db, const struct db_opts *o)
 
 static void db_free(struct db *db)
 {
+	db_iters_free(db);
 	tree_close(db->tree);
 	log_close(db->log);
 	memtable_free(db->active);
 	memtable_free(db->frozen);
 	memtable_pool_fini(&db->pool);
-	db_iters_free(db);
 	free(db->pending.room);
 	free(db->spare.room);
 	free(db);

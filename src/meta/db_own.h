@@ -56,6 +56,7 @@ struct db {
 	int why_rc; /* of the first failure */
 	struct err_note why;
 	bool failed, freeze;
+	bool rotten; /* a read found a row of the tree that nobody merged */
 };
 
 /* ---- db.c ---- */

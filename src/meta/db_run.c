@@ -193,6 +193,26 @@ static PARKS int prepare(struct db *db)
 	return rc;
 }
 
+/* The tree goes out of the way; the next start makes another from its older copy and the log. */
+static PARKS int rot(struct db *db)
+{
+	struct err_note note = { "" }, ignored;
+	int rc = tree_remove(db->sys, db->dir, "tree.bad", &note);
+
+	if (rc == 0)
+		rc = tree_rename(db->sys, db->dir, "tree", "tree.bad", &note);
+	if (rc == E_CANCELED)
+		return rc;
+	(void)tree_remove(db->sys, db->dir, "tree", &ignored); /* its lock file */
+	sys_reached(db->sys, "db: a row of the tree was rotten");
+	(void)err_set(&note, E_CORRUPT,
+		"%s/tree: a row is not what was written; moved to tree.bad, and the next start "
+		"makes another from the older copy and the log",
+		db->dir);
+	db_fail(db, E_CORRUPT, &note);
+	return E_CORRUPT;
+}
+
 static bool worth_merging(const struct db *db)
 {
 	return db->frozen == NULL && !memtable_empty(db->active) &&
@@ -207,6 +227,10 @@ static PARKS int merger(void *arg)
 	int rc = 0;
 
 	while (rc == 0) {
+		if (db->rotten) {
+			rc = rot(db);
+			break;
+		}
 		if (log_wants_prepare(db->log) && (rc = prepare(db)) < 0)
 			break;
 		if (worth_merging(db) && !db->freeze) {

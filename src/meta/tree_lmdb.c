@@ -1,39 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The tree in LMDB: one environment, one database, one read transaction that is renewed after each
- * merge, so that no old page is pinned while nothing is merged.
- *
- * LMDB keys end at 511 bytes.  Keys up to SHORT_MAX are stored as they are.  Longer ones that share
- * their first SHORT_MAX bytes live together in one *group* row, whose key is that prefix and one
- * zero byte, so it stands right behind the key that equals the prefix and before every other: order
- * is kept. A group's value: for each member u16 length of the rest of its key, u32 length of its
- * value, both. */
-#include "base/check.h"
-#include "meta/tree.h"
-#include <lmdb.h>
+/* Opening and reading the tree in LMDB.  One read transaction, renewed after each merge: nothing
+ * else is written meanwhile, so it pins no page that a merge could use. */
+#include "meta/tree_lmdb.h"
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum {
-	SHORT_MAX = 500,
-	GROUP_KEY = SHORT_MAX + 1,
-	KEY_MAX = 2048,
-	PATH_MAX_BYTES = 512,
-	FORMAT = 1
-};
-static const char mark_key[] = ""; /* the byte 0: before every table */
+enum { DATABASES_MAX = TABLES + 2, REST_BYTES_MIN = 16 << 20 };
+static const char mark_key[] = "mark";
 
-struct tree {
-	struct sys *sys;
-	MDB_env *env;
-	MDB_dbi dbi;
-	MDB_txn *read;
-	char dir[PATH_MAX_BYTES], path[PATH_MAX_BYTES];
-	struct tree_mark mark;
-	uint64_t rows;
-	bool walking;
-};
-
-static int map_error(int rc)
+int tree_error(int rc)
 {
 	switch (rc) {
 	case 0:
@@ -60,83 +36,175 @@ static int map_error(int rc)
 	}
 }
 
-static int fail(struct err_note *note, int rc, const char *what, const char *path)
+int tree_fail(struct err_note *note, int rc, const char *what, const char *path)
 {
 	return rc == 0 ? 0
-		       : err_set(note, map_error(rc), "%s %s: %s", what, path, mdb_strerror(rc));
-}
-
-static MDB_val val_of(struct bytes b)
-{
-	return (MDB_val){ b.len, (void *)(uintptr_t)b.p };
-}
-static struct bytes bytes_in(MDB_val v)
-{
-	return bytes_of(v.mv_data, v.mv_size);
+		       : err_set(note, tree_error(rc), "%s %s: %s", what, path, mdb_strerror(rc));
 }
 
 /* ---- the mark ---- */
-enum { MARK_BYTES = 56 };
-
-static void mark_encode(const struct tree_mark *m, uint64_t rows, uint8_t to[MARK_BYTES])
+void mark_encode(const struct tree_mark *m, const struct tree_totals *sums, uint8_t to[MARK_BYTES])
 {
 	struct writer w = writer_of(to, MARK_BYTES);
 
-	write_u64(&w, FORMAT);
+	write_u64(&w, TREE_FORMAT);
 	write_u64(&w, m->uuid_hi);
 	write_u64(&w, m->uuid_lo);
 	write_u64(&w, m->index);
 	write_u64(&w, m->lsn);
 	write_u64(&w, m->shard_chain);
-	write_u64(&w, rows);
-	check(w.ok && w.p == w.end);
+	write_u64(&w, sums->rows);
+	write_u64(&w, sums->content);
+	write_u64(&w, sums->next_node);
+	write_u64(&w, hash64(TREE_FORMAT, to, MARK_BYTES - 8));
+	check(w.ok);
+	check(w.p == w.end);
 }
 
-static int mark_load(struct tree *t, struct err_note *note)
+static bool mark_decode(struct tree *t, struct bytes from)
 {
-	MDB_val key = { 1, (void *)(uintptr_t)mark_key }, value;
-	int rc = mdb_get(t->read, t->dbi, &key, &value);
-	struct reader r;
+	struct reader r = reader_of(from.p, from.len);
 
-	if (rc == MDB_NOTFOUND)
-		return 0;
-	if (rc != 0)
-		return fail(note, rc, "read the mark of", t->path);
-	r = reader_of(value.mv_data, value.mv_size);
-	if (read_u64(&r) != FORMAT)
-		r.ok = false;
+	if (from.len != MARK_BYTES || read_u64(&r) != TREE_FORMAT)
+		return false;
 	t->mark.uuid_hi = read_u64(&r);
 	t->mark.uuid_lo = read_u64(&r);
 	t->mark.index = read_u64(&r);
 	t->mark.lsn = read_u64(&r);
 	t->mark.shard_chain = read_u64(&r);
-	t->rows = read_u64(&r);
-	if (!r.ok || reader_left(&r) != 0)
+	t->totals.rows = read_u64(&r);
+	t->totals.content = read_u64(&r);
+	t->totals.next_node = read_u64(&r);
+	return read_u64(&r) == hash64(TREE_FORMAT, from.p, MARK_BYTES - 8) && r.ok;
+}
+
+static int mark_load(struct tree *t, struct err_note *note)
+{
+	MDB_val key = { sizeof mark_key - 1, (void *)(uintptr_t)mark_key }, value;
+	int rc = mdb_get(t->read, t->meta, &key, &value);
+
+	t->mark = (struct tree_mark){ 0 };
+	t->totals = (struct tree_totals){ .next_node = 1 };
+	if (rc == MDB_NOTFOUND)
+		return 0;
+	if (rc != 0)
+		return tree_fail(note, rc, "read the mark of", t->path);
+	if (!mark_decode(t, bytes_in(value)))
 		return err_set(note, E_CORRUPT, "%s: not a tree of this format", t->path);
 	return 0;
 }
 
 /* ---- open ---- */
-static int open_env(struct tree *t, uint64_t bytes_max, struct err_note *note)
+void table_name(unsigned table, char to[8])
 {
-	unsigned flags = MDB_NOSUBDIR | MDB_NOTLS | MDB_NORDAHEAD | MDB_NOMEMINIT;
-	MDB_txn *txn;
-	int rc;
+	snprintf(to, 8, "t%02x", table & 0xff);
+}
 
-	if ((rc = mdb_env_create(&t->env)) != 0 ||
-		(rc = mdb_env_set_mapsize(t->env, bytes_max)) != 0 ||
-		(rc = mdb_env_open(t->env, t->path, flags, 0600)) != 0)
-		return fail(note, rc, "open", t->path);
-	if ((rc = mdb_txn_begin(t->env, NULL, 0, &txn)) != 0)
-		return fail(note, rc, "begin in", t->path);
-	if ((rc = mdb_dbi_open(txn, NULL, 0, &t->dbi)) != 0) {
-		mdb_txn_abort(txn);
-		return fail(note, rc, "open the rows of", t->path);
+/* Opens the databases that are there; makes the two that always are in a file that is new. */
+static int open_databases(struct tree *t, MDB_txn *txn)
+{
+	char name[8];
+	MDB_dbi root;
+	MDB_stat st;
+	int rc = mdb_dbi_open(txn, NULL, 0, &root);
+
+	if (rc != 0 || (rc = mdb_stat(txn, root, &st)) != 0)
+		return rc;
+	rc = mdb_dbi_open(txn, "meta", st.ms_entries == 0 ? MDB_CREATE : 0, &t->meta);
+	if (rc == 0)
+		rc = mdb_dbi_open(txn, "long", st.ms_entries == 0 ? MDB_CREATE : 0, &t->longs);
+	if (rc == MDB_NOTFOUND)
+		return MDB_INCOMPATIBLE; /* something else is in it */
+	for (unsigned i = 0; i < TABLES && rc == 0; i++) {
+		table_name(i, name);
+		rc = mdb_dbi_open(txn, name, 0, &t->tables[i]);
+		t->has_table[i] = rc == 0;
+		rc = rc == MDB_NOTFOUND ? 0 : rc;
 	}
-	if ((rc = mdb_txn_commit(txn)) != 0)
-		return fail(note, rc, "commit in", t->path);
-	check(mdb_env_get_maxkeysize(t->env) >= GROUP_KEY);
-	return fail(note, mdb_txn_begin(t->env, NULL, MDB_RDONLY, &t->read), "read", t->path);
+	return rc;
+}
+
+static uint64_t env_bytes(const struct tree *t)
+{
+	MDB_envinfo info;
+	MDB_stat st;
+
+	check(mdb_env_info(t->env, &info) == 0);
+	check(mdb_env_stat(t->env, &st) == 0);
+	return (uint64_t)(info.me_last_pgno + 1) * st.ms_psize;
+}
+
+/* Pages behind the end of a file that was cut short would end the process when touched. */
+static PARKS int check_length(const struct tree *t, struct err_note *note)
+{
+	struct sys_file *f;
+	uint64_t bytes;
+	int rc = sys_open(t->sys, t->path, SYS_READ, &f, note);
+
+	if (rc < 0)
+		return rc;
+	rc = sys_file_bytes(f, &bytes, note);
+	sys_close(f);
+	if (rc == 0 && bytes < env_bytes(t) && env_bytes(t) > 2 * SYS_BLOCK)
+		return err_set(note, E_CORRUPT, "%s: %llu bytes long, its pages take %llu", t->path,
+			(unsigned long long)bytes, (unsigned long long)env_bytes(t));
+	return rc;
+}
+
+struct opening {
+	struct tree *t;
+	struct err_note *note;
+	int rc;
+};
+
+/* Touches only the tree: may run on a worker as long as nobody reads. */
+static void env_open(void *arg)
+{
+	struct opening *o = arg;
+	struct tree *t = o->t;
+	int rc, dead;
+
+	if ((rc = mdb_env_create(&t->env)) == 0 &&
+		(rc = mdb_env_set_mapsize(t->env, t->bytes_max)) == 0 &&
+		(rc = mdb_env_set_maxdbs(t->env, DATABASES_MAX)) == 0 &&
+		(rc = mdb_env_open(
+			 t->env, t->path, MDB_NOSUBDIR | MDB_NOTLS | MDB_NORDAHEAD, 0600)) == 0)
+		rc = mdb_reader_check(t->env, &dead);
+	o->rc = tree_fail(o->note, rc, "open", t->path);
+}
+
+static void env_begin(void *arg)
+{
+	struct opening *o = arg;
+	struct tree *t = o->t;
+	MDB_txn *txn;
+	int rc = mdb_txn_begin(t->env, NULL, 0, &txn);
+
+	if (rc == 0 && (rc = open_databases(t, txn)) != 0)
+		mdb_txn_abort(txn);
+	else if (rc == 0)
+		rc = mdb_txn_commit(txn);
+	if (rc == 0)
+		rc = mdb_txn_begin(t->env, NULL, MDB_RDONLY, &t->read);
+	t->generation++;
+	o->rc = tree_fail(o->note, rc, "begin in", t->path);
+}
+
+static PARKS int open_all(struct tree *t, struct err_note *note)
+{
+	struct opening o = { t, note, 0 };
+	int rc = sys_work(t->sys, env_open, &o);
+
+	if (rc < 0)
+		return err_set(note, rc, "open %s", t->path);
+	if (o.rc < 0 || (o.rc = check_length(t, note)) < 0)
+		return o.rc;
+	if ((rc = sys_work(t->sys, env_begin, &o)) < 0)
+		return err_set(note, rc, "open %s", t->path);
+	if (o.rc < 0)
+		return o.rc;
+	check(mdb_env_get_maxkeysize(t->env) >= STORED_KEY_MAX);
+	return mark_load(t, note);
 }
 
 int tree_open(struct sys *s, const char *dir, const char *name, uint64_t bytes_max,
@@ -148,11 +216,13 @@ int tree_open(struct sys *s, const char *dir, const char *name, uint64_t bytes_m
 	if (t == NULL)
 		return err_set(note, E_NOMEM, "no memory for a tree");
 	t->sys = s;
+	t->bytes_max = bytes_max;
+	list_init(&t->cursors);
 	snprintf(t->dir, sizeof t->dir, "%s", dir);
 	if ((size_t)snprintf(t->path, sizeof t->path, "%s/%s", dir, name) >= sizeof t->path)
 		rc = err_set(note, E_INVALID, "%.100s...: the path is too long", dir);
-	else if ((rc = open_env(t, bytes_max, note)) == 0)
-		rc = mark_load(t, note);
+	else
+		rc = open_all(t, note);
 	if (rc < 0) {
 		tree_close(t);
 		return rc;
@@ -161,14 +231,22 @@ int tree_open(struct sys *s, const char *dir, const char *name, uint64_t bytes_m
 	return 0;
 }
 
-void tree_close(struct tree *t)
+static void env_close(struct tree *t)
 {
-	if (t == NULL)
-		return;
 	if (t->read != NULL)
 		mdb_txn_abort(t->read);
 	if (t->env != NULL)
 		mdb_env_close(t->env);
+	t->read = NULL;
+	t->env = NULL;
+}
+
+void tree_close(struct tree *t)
+{
+	if (t == NULL)
+		return;
+	check(list_empty(&t->cursors));
+	env_close(t);
 	free(t);
 }
 
@@ -176,363 +254,374 @@ struct tree_mark tree_mark(const struct tree *t)
 {
 	return t->mark;
 }
-uint64_t tree_rows(const struct tree *t)
+
+int tree_renew(struct tree *t)
 {
-	return t->rows;
+	mdb_txn_reset(t->read);
+	t->generation++;
+	return mdb_txn_renew(t->read);
 }
 
-/* ---- groups of long keys ---- */
-struct member {
-	struct bytes rest, value;
-};
-
-static bool group_next(struct reader *r, struct member *ret_m)
+/* ---- points ---- */
+int tree_locate(const struct tree *t, MDB_txn *txn, struct bytes key, struct place *at,
+	name_node_fn *name_node, void *arg, struct naming *ret_names, unsigned *ret_n_names)
 {
-	uint16_t rest;
-	uint32_t value;
-	const uint8_t *p, *q;
+	at->dbi = t->tables[key.p[0]];
+	at->len = 0;
+	for (unsigned level = 0;; level++) {
+		size_t piece = piece_at(level), prefix = prefix_at(level);
+		MDB_val k, v;
+		uint64_t node;
+		int rc;
 
-	if (reader_left(r) == 0)
-		return false;
-	rest = read_u16(r);
-	value = read_u32(r);
-	p = reader_take(r, rest);
-	q = reader_take(r, value);
-	if (!r->ok)
-		return false;
-	*ret_m = (struct member){ bytes_of(p, rest), bytes_of(q, value) };
-	return true;
-}
-
-static void member_write(struct writer *w, const struct member *m)
-{
-	write_u16(w, (uint16_t)m->rest.len);
-	write_u32(w, (uint32_t)m->value.len);
-	write_raw(w, m->rest.p, m->rest.len);
-	write_raw(w, m->value.p, m->value.len);
-}
-
-static struct bytes group_key(struct bytes key, uint8_t to[GROUP_KEY])
-{
-	check(key.len > SHORT_MAX);
-	memcpy(to, key.p, SHORT_MAX);
-	to[SHORT_MAX] = 0;
-	return bytes_of(to, GROUP_KEY);
-}
-
-static bool is_group(struct bytes key)
-{
-	return key.len == GROUP_KEY;
-}
-static struct bytes rest_of(struct bytes key)
-{
-	return bytes_of(key.p + SHORT_MAX, key.len - SHORT_MAX);
+		check(level < LEVELS_MAX);
+		memcpy(at->key + prefix, key.p, key.len <= piece ? key.len : piece);
+		at->len = prefix + key.len;
+		if (key.len <= piece)
+			return 0;
+		at->key[prefix + piece] = 0;
+		at->len = prefix + piece + 1;
+		k = (MDB_val){ at->len, at->key };
+		rc = mdb_get(txn, at->dbi, &k, &v);
+		if (rc == 0 && v.mv_size == NODE_BYTES)
+			node = be64(v.mv_data);
+		else if (rc == MDB_NOTFOUND && name_node != NULL)
+			rc = name_node(arg, at, &node);
+		else if (rc == 0)
+			rc = MDB_CORRUPTED;
+		if (rc != 0)
+			return rc;
+		if (ret_names != NULL) {
+			ret_names[level] = (struct naming){ *at, node };
+			*ret_n_names = level + 1;
+		}
+		put_be64(at->key, node);
+		at->dbi = t->longs;
+		key = bytes_of(key.p + piece, key.len - piece);
+	}
 }
 
 int tree_get(struct tree *t, struct bytes key, struct bytes *ret_value)
 {
-	uint8_t room[GROUP_KEY];
-	MDB_val k = val_of(key.len > SHORT_MAX ? group_key(key, room) : key), v;
-	struct member m;
-	struct reader r;
-	int rc = mdb_get(t->read, t->dbi, &k, &v);
+	MDB_val k = val_of(key), v;
+	struct place at;
+	int rc = 0;
 
+	if (!t->has_table[key.p[0]])
+		return E_NOTFOUND;
+	at.dbi = t->tables[key.p[0]];
+	if (key.len > PIECE_FIRST) {
+		rc = tree_locate(t, t->read, key, &at, NULL, NULL, NULL, NULL);
+		k = (MDB_val){ at.len, at.key };
+	}
+	if (rc == 0)
+		rc = mdb_get(t->read, at.dbi, &k, &v);
 	if (rc != 0)
-		return map_error(rc);
-	if (key.len <= SHORT_MAX) {
-		*ret_value = bytes_in(v);
-		return 0;
-	}
-	r = reader_of(v.mv_data, v.mv_size);
-	while (group_next(&r, &m)) {
-		if (bytes_equal(m.rest, rest_of(key))) {
-			*ret_value = m.value;
-			return 0;
-		}
-	}
-	return r.ok ? E_NOTFOUND : E_CORRUPT;
+		return tree_error(rc);
+	return row_open(bytes_in(k), bytes_in(v), ret_value) ? 0 : E_CORRUPT;
 }
 
 /* ---- walks ---- */
-struct tree_walk {
-	struct tree *t;
+/* A cursor of LMDB that belongs to one database, and the row it stands on. */
+struct level {
 	MDB_cursor *cursor;
+	uint64_t generation;
+	bool fresh; /* stands on a row that was not looked at yet */
 	MDB_val key, value;
-	bool fresh;          /* key and value are not given out yet */
-	struct reader group; /* members of the group that key is */
-	bool in_group;
-	struct bytes from;
-	uint8_t from_room[KEY_MAX], key_room[KEY_MAX];
+	uint64_t node;
+	size_t depth; /* bytes of the whole key before this level */
 };
-
-struct tree_walk *tree_walk_begin(struct tree *t, struct bytes from)
-{
-	struct tree_walk *w = malloc(sizeof *w);
-	uint8_t room[GROUP_KEY];
-
-	check(w != NULL);
-	check(from.len <= KEY_MAX);
-	w->t = t;
-	w->in_group = false;
-	w->from = bytes_of(memcpy(w->from_room, from.p, from.len), from.len);
-	w->key = val_of(from.len > SHORT_MAX ? group_key(from, room) : from);
-	check(mdb_cursor_open(t->read, t->dbi, &w->cursor) == 0);
-	w->fresh = mdb_cursor_get(w->cursor, &w->key, &w->value, MDB_SET_RANGE) == 0;
-	return w;
-}
-
-static bool next_member(struct tree_walk *w, struct bytes *ret_key, struct bytes *ret_value)
-{
-	struct member m;
-
-	while (group_next(&w->group, &m)) {
-		check(SHORT_MAX + m.rest.len <= KEY_MAX);
-		memcpy(w->key_room, w->key.mv_data, SHORT_MAX);
-		memcpy(w->key_room + SHORT_MAX, m.rest.p, m.rest.len);
-		*ret_key = bytes_of(w->key_room, SHORT_MAX + m.rest.len);
-		*ret_value = m.value;
-		if (bytes_compare(*ret_key, w->from) >= 0)
-			return true;
-	}
-	w->in_group = false;
-	return false;
-}
-
-bool tree_walk_next(struct tree_walk *w, struct bytes *ret_key, struct bytes *ret_value)
-{
-	for (;;) {
-		if (w->in_group && next_member(w, ret_key, ret_value))
-			return true;
-		if (!w->fresh && mdb_cursor_get(w->cursor, &w->key, &w->value, MDB_NEXT) != 0)
-			return false;
-		w->fresh = false;
-		if (w->key.mv_size == 1 && *(const char *)w->key.mv_data == mark_key[0])
-			continue;
-		if (!is_group(bytes_in(w->key))) {
-			*ret_key = bytes_in(w->key);
-			*ret_value = bytes_in(w->value);
-			return true;
-		}
-		w->group = reader_of(w->value.mv_data, w->value.mv_size);
-		w->in_group = true;
-	}
-}
-
-void tree_walk_end(struct tree_walk *w)
-{
-	mdb_cursor_close(w->cursor);
-	free(w);
-}
-
-/* ---- merge ---- */
-struct range {
-	struct bytes from, to;
-};
-struct merge {
+struct tree_cursor {
+	struct list link;
 	struct tree *t;
-	struct memtable *m;
-	const struct tree_mark *mark;
-	MDB_txn *txn;
-	MDB_cursor *cursor;
-	uint64_t rows;
-	const char *what;
+	unsigned table, n; /* n: levels in use; 0: at the end */
 	int rc;
+	MDB_cursor *first[TABLES];
+	uint64_t first_generation[TABLES];
+	struct level levels[LEVELS_MAX];
+	uint8_t key[MEMTABLE_KEY_BYTES_MAX];
 };
 
-/* A group's value without the members in [from, to), and with one more when put is not NULL. */
-static int group_change(struct merge *g, struct bytes key, struct bytes from, struct bytes to,
-	const struct member *put)
+struct tree_cursor *tree_cursor_new(struct tree *t)
 {
-	MDB_val k = val_of(key), v = { 0, NULL };
-	int rc = mdb_get(g->txn, g->t->dbi, &k, &v);
-	uint8_t *buf;
-	struct writer w;
-	struct member m;
-	struct reader r;
-	bool done = put == NULL;
+	struct tree_cursor *c = calloc(1, sizeof *c);
 
-	if (rc != 0 && rc != MDB_NOTFOUND)
-		return rc;
-	buf = malloc(v.mv_size + (put != NULL ? 6 + put->rest.len + put->value.len : 0) + 1);
-	if (buf == NULL)
-		return 12;
-	w = writer_of(buf, v.mv_size + (put != NULL ? 6 + put->rest.len + put->value.len : 0));
-	r = reader_of(v.mv_data, v.mv_size);
-	for (bool more = true; more;) {
-		more = group_next(&r, &m);
-		if (!done && (!more || bytes_compare(put->rest, m.rest) <= 0)) {
-			member_write(&w, put);
-			done = true;
-			g->rows++;
-		}
-		if (!more)
-			break;
-		if (bytes_compare(m.rest, from) >= 0 && bytes_compare(m.rest, to) < 0) {
-			g->rows--;
-			continue;
-		}
-		member_write(&w, &m);
+	check(c != NULL);
+	c->t = t;
+	list_push(&t->cursors, &c->link);
+	return c;
+}
+
+static void cursors_close(struct tree_cursor *c)
+{
+	for (unsigned i = 0; i < TABLES; i++) {
+		if (c->first[i] != NULL)
+			mdb_cursor_close(c->first[i]);
+		c->first[i] = NULL;
 	}
-	check(w.ok);
-	v = (MDB_val){ (size_t)(w.p - buf), buf };
-	if (v.mv_size > 0)
-		rc = mdb_put(g->txn, g->t->dbi, &k, &v, 0);
-	else if (rc == 0)
-		rc = mdb_del(g->txn, g->t->dbi, &k, NULL);
-	free(buf);
-	return rc == MDB_NOTFOUND ? 0 : rc;
+	c->levels[0].cursor = NULL;
+	for (unsigned i = 1; i < LEVELS_MAX; i++) {
+		if (c->levels[i].cursor != NULL)
+			mdb_cursor_close(c->levels[i].cursor);
+		c->levels[i].cursor = NULL;
+	}
+	c->n = 0;
 }
 
-static int merge_long(struct merge *g, const struct memtable_row *item)
+void tree_cursor_free(struct tree_cursor *c)
 {
-	uint8_t room[GROUP_KEY], end[KEY_MAX];
-	struct bytes rest = rest_of(item->key);
-	struct member put = { rest, item->value };
-
-	memcpy(end, rest.p, rest.len);
-	end[rest.len] = 0; /* the smallest key behind rest */
-	return group_change(g, group_key(item->key, room), rest, bytes_of(end, rest.len + 1),
-		item->deleted ? NULL : &put);
+	if (c == NULL)
+		return;
+	cursors_close(c);
+	list_remove(&c->link);
+	free(c);
 }
 
-static int merge_row(struct merge *g, const struct memtable_row *item)
+static int cursor_use(struct tree *t, MDB_dbi dbi, MDB_cursor **at, uint64_t *generation)
 {
-	MDB_val k = val_of(item->key), v = val_of(item->value), old = { 0, NULL };
+	int rc = 0;
+
+	if (*at == NULL)
+		rc = mdb_cursor_open(t->read, dbi, at);
+	else if (*generation != t->generation)
+		rc = mdb_cursor_renew(t->read, *at);
+	*generation = t->generation;
+	return rc;
+}
+
+/* Enters the table, or the next that there is, at its first row. */
+static int enter_table(struct tree_cursor *c, unsigned table)
+{
+	struct tree *t = c->t;
 	int rc;
 
-	if (item->key.len > SHORT_MAX)
-		return merge_long(g, item);
-	if (item->deleted) {
-		rc = mdb_del(g->txn, g->t->dbi, &k, NULL);
-		g->rows -= rc == 0;
-		return rc == MDB_NOTFOUND ? 0 : rc;
-	}
-	rc = mdb_cursor_put(g->cursor, &k, &v, MDB_NOOVERWRITE);
-	if (rc == 0)
-		g->rows++;
-	if (rc == MDB_KEYEXIST) {
-		old = val_of(item->value);
-		rc = mdb_cursor_put(g->cursor, &k, &old, 0);
-	}
-	return rc;
-}
+	for (; table < TABLES; table++) {
+		struct level *lv = &c->levels[0];
 
-/* The members of a group that lie in a range. */
-static int cut_group(struct merge *g, struct bytes key, const struct range *r)
-{
-	static const uint8_t last[8] = { 255, 255, 255, 255, 255, 255, 255, 255 };
-	bool from_here = r->from.len > SHORT_MAX && memcmp(r->from.p, key.p, SHORT_MAX) == 0;
-	bool to_here = r->to.len > SHORT_MAX && memcmp(r->to.p, key.p, SHORT_MAX) == 0;
-	uint8_t copy[GROUP_KEY];
-
-	memcpy(copy, key.p, key.len); /* key points into the page that is about to change */
-	return group_change(g, bytes_of(copy, key.len),
-		from_here ? rest_of(r->from) : bytes_of("", 0),
-		to_here ? rest_of(r->to) : bytes_of(last, sizeof last), NULL);
-}
-
-static int merge_range(struct merge *g, const struct range *r)
-{
-	uint8_t room[KEY_MAX];
-	MDB_val k = val_of(r->from.len > SHORT_MAX ? group_key(r->from, room) : r->from), v;
-	int rc = mdb_cursor_get(g->cursor, &k, &v, MDB_SET_RANGE);
-
-	while (rc == 0 && bytes_compare(bytes_in(k), r->to) < 0) {
-		struct bytes here = bytes_of(memcpy(room, k.mv_data, k.mv_size), k.mv_size);
-
-		if (is_group(here)) {
-			rc = cut_group(g, here, r);
-			room[here.len] = 0; /* go on behind it */
-			k = val_of(bytes_of(room, here.len + 1));
-		} else {
-			rc = mdb_cursor_del(g->cursor, 0);
-			g->rows--;
-			k = val_of(here);
-		}
-		if (rc == 0)
-			rc = mdb_cursor_get(g->cursor, &k, &v, MDB_SET_RANGE);
-	}
-	return rc == MDB_NOTFOUND ? 0 : rc;
-}
-
-static int merge_rows(struct merge *g)
-{
-	struct memtable_sorted rows = memtable_sort(g->m);
-	struct memtable_row row;
-	int rc = 0;
-
-	g->what = "write rows to";
-	for (size_t i = 0; rc == 0 && i < rows.n; i++) {
-		memtable_row(g->m, rows.refs[i], &row);
-		rc = merge_row(g, &row);
-	}
-	memtable_sorted_free(&rows);
-	return rc;
-}
-
-static int merge_all(struct merge *g)
-{
-	MDB_val key = { 1, (void *)(uintptr_t)mark_key }, value;
-	uint8_t mark[MARK_BYTES];
-	int rc = 0;
-
-	g->what = "delete ranges in";
-	for (size_t i = 0; rc == 0 && i < memtable_ranges(g->m); i++) {
-		struct range r;
-
-		memtable_range(g->m, i, &r.from, &r.to);
-		rc = merge_range(g, &r);
-	}
-	if (rc == 0)
-		rc = merge_rows(g);
-	if (rc != 0)
+		if (!t->has_table[table])
+			continue;
+		if ((rc = cursor_use(t, t->tables[table], &c->first[table],
+			     &c->first_generation[table])) != 0)
+			return rc;
+		lv->cursor = c->first[table];
+		rc = mdb_cursor_get(lv->cursor, &lv->key, &lv->value, MDB_FIRST);
+		if (rc == MDB_NOTFOUND)
+			continue;
+		lv->fresh = true;
+		lv->depth = 0;
+		c->table = table;
+		c->n = 1;
 		return rc;
-	mark_encode(g->mark, g->rows, mark);
-	value = (MDB_val){ MARK_BYTES, mark };
-	return mdb_put(g->txn, g->t->dbi, &key, &value, 0);
-}
-
-/* On a worker. */
-static void merge_work(void *arg)
-{
-	struct merge *g = arg;
-
-	g->what = "begin in";
-	if ((g->rc = mdb_txn_begin(g->t->env, NULL, 0, &g->txn)) != 0)
-		return;
-	if ((g->rc = mdb_cursor_open(g->txn, g->t->dbi, &g->cursor)) == 0) {
-		g->rc = merge_all(g);
-		mdb_cursor_close(g->cursor);
 	}
-	if (g->rc != 0) {
-		mdb_txn_abort(g->txn);
-		return;
-	}
-	g->what = "commit to";
-	g->rc = mdb_txn_commit(g->txn); /* synced */
-}
-
-int tree_merge(
-	struct tree *t, struct memtable *m, const struct tree_mark *mark, struct err_note *note)
-{
-	struct merge g = { .t = t, .m = m, .mark = mark, .rows = t->rows };
-	int rc = sys_work(t->sys, merge_work, &g);
-
-	if (rc < 0)
-		return err_set(note, rc, "merge into %s", t->path);
-	if (g.rc != 0)
-		return fail(note, g.rc, g.what, t->path);
-	mdb_txn_reset(t->read);
-	check(mdb_txn_renew(t->read) == 0);
-	t->mark = *mark;
-	t->rows = g.rows;
+	c->n = 0;
 	return 0;
+}
+
+/* Stands on the first row of this level, at or behind where rest would be; true when that is the
+ * row that names the node in which rest goes on. */
+static int level_seek(struct tree_cursor *c, unsigned i, struct bytes rest, bool *ret_deeper)
+{
+	struct level *lv = &c->levels[i];
+	size_t prefix = prefix_at(i), piece = piece_at(i);
+	bool deeper = rest.len > piece;
+	uint8_t key[STORED_KEY_MAX];
+	size_t len = prefix + (deeper ? piece + 1 : rest.len);
+	int rc;
+
+	if (i > 0)
+		put_be64(key, lv->node);
+	memcpy(key + prefix, rest.p, deeper ? piece : rest.len);
+	if (deeper)
+		key[prefix + piece] = 0;
+	lv->key = (MDB_val){ len, key };
+	rc = mdb_cursor_get(lv->cursor, &lv->key, &lv->value, MDB_SET_RANGE);
+	lv->fresh = true;
+	*ret_deeper = deeper && rc == 0 && bytes_equal(bytes_in(lv->key), bytes_of(key, len));
+	return rc;
+}
+
+/* Goes down into the node that the row of the lowest level names. */
+static int descend(struct tree_cursor *c)
+{
+	struct level *up = &c->levels[c->n - 1], *lv = &c->levels[c->n];
+	size_t piece = piece_at(c->n - 1), prefix = prefix_at(c->n - 1);
+
+	if (up->value.mv_size != NODE_BYTES || c->n == LEVELS_MAX)
+		return MDB_CORRUPTED;
+	memcpy(c->key + up->depth, (const uint8_t *)up->key.mv_data + prefix, piece);
+	lv->node = be64(up->value.mv_data);
+	lv->depth = up->depth + piece;
+	c->n++;
+	return cursor_use(c->t, c->t->longs, &lv->cursor, &lv->generation);
+}
+
+static int seek(struct tree_cursor *c, struct bytes from)
+{
+	bool deeper = true;
+	int rc = enter_table(c, from.len > 0 ? from.p[0] : 0);
+
+	if (rc != 0 || c->n == 0 || from.len == 0 || c->table != from.p[0])
+		return rc;
+	rc = level_seek(c, 0, from, &deeper);
+	while (rc == 0 && deeper) {
+		from = bytes_of(from.p + piece_at(c->n - 1), from.len - piece_at(c->n - 1));
+		c->levels[c->n - 1].fresh = false;
+		if ((rc = descend(c)) == 0)
+			rc = level_seek(c, c->n - 1, from, &deeper);
+	}
+	if (rc == MDB_NOTFOUND) { /* this level ends before it: so next() finds */
+		c->levels[c->n - 1].fresh = false;
+		c->levels[c->n - 1].key.mv_size = 0;
+		rc = 0;
+	}
+	return rc;
+}
+
+void tree_cursor_seek(struct tree_cursor *c, struct bytes from)
+{
+	check(from.len <= MEMTABLE_KEY_BYTES_MAX);
+	c->rc = seek(c, from);
+}
+
+/* The row of the lowest level that is next: MDB_NOTFOUND at the end of the level. */
+static int level_next(struct tree_cursor *c)
+{
+	unsigned i = c->n - 1;
+	struct level *lv = &c->levels[i];
+	int rc = 0;
+
+	if (!lv->fresh)
+		rc = mdb_cursor_get(lv->cursor, &lv->key, &lv->value, MDB_NEXT);
+	lv->fresh = false;
+	if (rc == 0 && lv->key.mv_size < prefix_at(i))
+		return MDB_CORRUPTED;
+	if (rc == 0 && i > 0 && be64(lv->key.mv_data) != lv->node)
+		return MDB_NOTFOUND;
+	return rc;
+}
+
+/* Steps to the next row with a value. */
+static int step(struct tree_cursor *c)
+{
+	while (c->n > 0) {
+		const struct level *lv = &c->levels[c->n - 1];
+		int rc = level_next(c);
+
+		if (rc == 0 && lv->key.mv_size != prefix_at(c->n - 1) + piece_at(c->n - 1) + 1)
+			return 0;
+		if (rc == 0) {
+			if ((rc = descend(c)) == 0) {
+				bool deeper;
+
+				rc = level_seek(c, c->n - 1, bytes_of(NULL, 0), &deeper);
+				if (rc == MDB_NOTFOUND) /* (T1) */
+					rc = MDB_CORRUPTED;
+			}
+		} else if (rc == MDB_NOTFOUND && c->n > 1) {
+			c->n--;
+			rc = 0;
+		} else if (rc == MDB_NOTFOUND) {
+			rc = enter_table(c, c->table + 1);
+		}
+		if (rc != 0)
+			return rc;
+	}
+	return 0;
+}
+
+int tree_cursor_next(struct tree_cursor *c, struct bytes *ret_key, struct bytes *ret_value)
+{
+	const struct level *lv;
+	struct bytes stored, rest;
+
+	if (c->rc == 0)
+		c->rc = step(c);
+	if (c->rc != 0)
+		return tree_error(c->rc);
+	if (c->n == 0)
+		return 0;
+	lv = &c->levels[c->n - 1];
+	stored = bytes_in(lv->key);
+	if (!row_open(stored, bytes_in(lv->value), ret_value)) {
+		c->rc = MDB_CORRUPTED;
+		return E_CORRUPT;
+	}
+	*ret_key = stored;
+	if (c->n == 1)
+		return 1;
+	rest = bytes_of(stored.p + NODE_BYTES, stored.len - NODE_BYTES);
+	if (lv->depth + rest.len > sizeof c->key) {
+		c->rc = MDB_CORRUPTED;
+		return E_CORRUPT;
+	}
+	memcpy(c->key + lv->depth, rest.p, rest.len);
+	*ret_key = bytes_of(c->key, lv->depth + rest.len);
+	return 1;
+}
+
+int tree_verify(struct tree *t, struct err_note *note)
+{
+	struct tree_cursor *c = tree_cursor_new(t);
+	struct bytes key, value;
+	uint64_t rows = 0, content = 0;
+	int rc;
+
+	tree_cursor_seek(c, bytes_of(NULL, 0));
+	while ((rc = tree_cursor_next(c, &key, &value)) == 1) {
+		rows++;
+		content += tree_row_hash(key, value);
+	}
+	tree_cursor_free(c);
+	if (rc < 0)
+		return err_set(note, rc, "%s: a row or a page is rotten", t->path);
+	if (rows != t->totals.rows || content != t->totals.content)
+		return err_set(note, E_CORRUPT, "%s: %llu rows, %llu were merged, or others",
+			t->path, (unsigned long long)rows, (unsigned long long)t->totals.rows);
+	return 0;
+}
+
+/* ---- memory ---- */
+static void trim(void *arg)
+{
+	(void)malloc_trim(0);
+}
+
+/* LMDB keeps the pages of the largest transaction until its environment is closed, and malloc()
+ * keeps what it got back. */
+PARKS int tree_rest(struct tree *t, struct err_note *note)
+{
+	struct opening o = { t, note, 0 };
+
+	if (t->dirty_bytes < REST_BYTES_MIN)
+		return 0;
+	t->dirty_bytes = 0;
+	list_each (n, &t->cursors)
+		cursors_close(container_of(n, struct tree_cursor, link));
+	env_close(t);
+	env_open(&o); /* here and now: others of the loop may read before a worker is back */
+	if (o.rc == 0)
+		env_begin(&o);
+	return o.rc < 0 ? o.rc : sys_work(t->sys, trim, NULL);
+}
+
+void tree_status(const struct tree *t, struct tree_status *ret_st)
+{
+	uint64_t pages = 0;
+	MDB_stat st;
+
+	for (unsigned i = 0; i < TABLES; i++)
+		if (t->has_table[i] && mdb_stat(t->read, t->tables[i], &st) == 0)
+			pages += st.ms_branch_pages + st.ms_leaf_pages + st.ms_overflow_pages;
+	if (mdb_stat(t->read, t->longs, &st) == 0)
+		pages += st.ms_branch_pages + st.ms_leaf_pages + st.ms_overflow_pages;
+	*ret_st = (struct tree_status){ env_bytes(t), pages * st.ms_psize, t->totals.rows,
+		t->totals.content };
 }
 
 /* ---- copies ---- */
 struct copy {
 	struct tree *t;
-	char path[PATH_MAX_BYTES + 8];
+	const char *path;
 	int rc;
 };
 
@@ -543,28 +632,43 @@ static void copy_work(void *arg)
 	c->rc = mdb_env_copy2(c->t->env, c->path, MDB_CP_COMPACT);
 }
 
+/* LMDB writes the copy, and does not sync it. */
+static PARKS int copy_sync(const struct tree *t, const char *path, struct err_note *note)
+{
+	struct sys_file *f;
+	int rc = sys_open(t->sys, path, SYS_READ | SYS_WRITE, &f, note);
+
+	if (rc < 0)
+		return rc;
+	rc = sys_sync(f, note);
+	sys_close(f);
+	return rc;
+}
+
 int tree_copy(struct tree *t, const char *name, struct err_note *note)
 {
-	char to[PATH_MAX_BYTES];
-	struct copy c = { .t = t };
+	char to[TREE_PATH_MAX], path[TREE_PATH_MAX];
+	struct copy c = { .t = t, .path = path };
 	int rc;
 
-	snprintf(to, sizeof to, "%s.new", name);
+	if ((size_t)snprintf(to, sizeof to, "%s.new", name) >= sizeof to ||
+		(size_t)snprintf(path, sizeof path, "%s/%s", t->dir, to) >= sizeof path)
+		return err_set(note, E_INVALID, "%.100s...: the path is too long", t->dir);
 	if ((rc = tree_remove(t->sys, t->dir, to, note)) < 0)
 		return rc;
-	if ((size_t)snprintf(c.path, sizeof c.path, "%s/%s", t->dir, to) >= sizeof c.path)
-		return err_set(note, E_INVALID, "%.100s...: the path is too long", t->dir);
 	if ((rc = sys_work(t->sys, copy_work, &c)) < 0)
 		return err_set(note, rc, "copy %s", t->path);
 	if (c.rc != 0)
-		return fail(note, c.rc, "copy", t->path);
+		return tree_fail(note, c.rc, "copy", t->path);
+	if ((rc = copy_sync(t, path, note)) < 0)
+		return rc;
 	return tree_rename(t->sys, t->dir, to, name, note);
 }
 
 int tree_rename(
 	struct sys *s, const char *dir, const char *from, const char *name, struct err_note *note)
 {
-	char a[PATH_MAX_BYTES * 2], b[PATH_MAX_BYTES * 2];
+	char a[TREE_PATH_MAX * 2], b[TREE_PATH_MAX * 2];
 	int rc;
 
 	snprintf(a, sizeof a, "%s/%s", dir, from);
@@ -576,7 +680,7 @@ int tree_rename(
 
 int tree_remove(struct sys *s, const char *dir, const char *name, struct err_note *note)
 {
-	char path[PATH_MAX_BYTES * 2];
+	char path[TREE_PATH_MAX * 2];
 	int rc;
 
 	snprintf(path, sizeof path, "%s/%s", dir, name);
@@ -586,24 +690,4 @@ int tree_remove(struct sys *s, const char *dir, const char *name, struct err_not
 	snprintf(path, sizeof path, "%s/%s-lock", dir, name);
 	rc = sys_unlink(s, path, note);
 	return rc == E_NOTFOUND ? 0 : rc;
-}
-
-uint64_t tree_bytes(const struct tree *t)
-{
-	MDB_envinfo info;
-	MDB_stat st;
-
-	mdb_env_info(t->env, &info);
-	mdb_env_stat(t->env, &st);
-	return (uint64_t)(info.me_last_pgno + 1) * st.ms_psize;
-}
-
-uint64_t tree_resident_bytes(const struct tree *t)
-{
-	MDB_stat st;
-
-	if (mdb_stat(t->read, t->dbi, &st) != 0)
-		return 0;
-	return (uint64_t)(st.ms_branch_pages + st.ms_leaf_pages + st.ms_overflow_pages) *
-	       st.ms_psize;
 }

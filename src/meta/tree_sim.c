@@ -32,7 +32,7 @@ struct tree {
 	struct rows rows;
 	uint64_t end, whole, bytes_max; /* whole: what end was when the file was fresh */
 };
-struct tree_walk {
+struct tree_cursor {
 	struct tree *t;
 	size_t i;
 };
@@ -365,8 +365,8 @@ static void batch_make(void *arg)
 	memtable_sorted_free(&rows);
 }
 
-int tree_merge(
-	struct tree *t, struct memtable *m, const struct tree_mark *mark, struct err_note *note)
+int tree_merge(struct tree *t, const struct memtable *m, const struct tree_mark *mark,
+	struct err_note *note)
 {
 	struct batching g = { .m = m };
 	struct batch b;
@@ -414,42 +414,56 @@ int tree_get(struct tree *t, struct bytes key, struct bytes *ret_value)
 	return 0;
 }
 
-struct tree_walk *tree_walk_begin(struct tree *t, struct bytes from)
+struct tree_cursor *tree_cursor_new(struct tree *t)
 {
-	struct tree_walk *w = malloc(sizeof *w);
+	struct tree_cursor *c = malloc(sizeof *c);
 
-	check(w != NULL);
-	*w = (struct tree_walk){ t, rows_seek(&t->rows, from) };
-	return w;
+	check(c != NULL);
+	*c = (struct tree_cursor){ t, 0 };
+	return c;
 }
 
-bool tree_walk_next(struct tree_walk *w, struct bytes *ret_key, struct bytes *ret_value)
+void tree_cursor_free(struct tree_cursor *c)
 {
-	const struct rows *rows = &w->t->rows;
-
-	if (w->i == rows->n)
-		return false;
-	*ret_key = row_key(rows->at[w->i]);
-	*ret_value = row_value(rows->at[w->i++]);
-	return true;
+	free(c);
 }
 
-void tree_walk_end(struct tree_walk *w)
+void tree_cursor_seek(struct tree_cursor *c, struct bytes from)
 {
-	free(w);
+	c->i = rows_seek(&c->t->rows, from);
 }
 
-uint64_t tree_bytes(const struct tree *t)
+int tree_cursor_next(struct tree_cursor *c, struct bytes *ret_key, struct bytes *ret_value)
 {
-	return t->end;
+	const struct rows *rows = &c->t->rows;
+
+	if (c->i >= rows->n)
+		return 0;
+	*ret_key = row_key(rows->at[c->i]);
+	*ret_value = row_value(rows->at[c->i++]);
+	return 1;
 }
 
-uint64_t tree_resident_bytes(const struct tree *t)
+static uint64_t content(const struct tree *t)
 {
-	return t->end;
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < t->rows.n; i++)
+		sum += tree_row_hash(row_key(t->rows.at[i]), row_value(t->rows.at[i]));
+	return sum;
 }
 
-uint64_t tree_rows(const struct tree *t)
+void tree_status(const struct tree *t, struct tree_status *ret_st)
 {
-	return t->rows.n;
+	*ret_st = (struct tree_status){ t->end, t->end, t->rows.n, content(t) };
+}
+
+int tree_verify(struct tree *t, struct err_note *note)
+{
+	return 0;
+} /* read whole when opened */
+
+int tree_rest(struct tree *t, struct err_note *note)
+{
+	return 0;
 }
