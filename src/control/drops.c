@@ -109,7 +109,10 @@ static PARKS bool drop_some(struct server *s, struct batch *b)
 	b->n = large_drops_take(s->ctl->sh, s->id, b->drops, BATCH);
 	if (b->n == 0)
 		return false;
-	if ((rc = settle(s, b)) == 0)
+	rc = settle(s, b);
+	if (rc == 0 && s->conn != conn) /* lost meanwhile, and freed */
+		rc = E_CLOSED;
+	if (rc == 0)
 		rc = send_all(s, conn, b);
 	if (rc == 0) {
 		large_dropped(s->ctl->sh, s->id, b->drops, b->n);

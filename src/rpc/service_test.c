@@ -169,13 +169,14 @@ static void on_alloc(void *arg, struct rpc_request *r)
 static void on_renew(void *arg, struct rpc_request *r)
 {
 	struct rpc_call call = { .op = OP_ping, .plain = true, .msg = &(struct msg_ping){ } };
+	const struct msg_status status = { 0 };
 	struct err_note note;
 	struct msg_ok ok;
 
 	DECODE(job_renew);
 	if (m.job == 2) {
 		call.op = OP_status;
-		call.msg = &(struct msg_status){ 0 };
+		call.msg = &status;
 	}
 	rc = rpc_ask(r->conn, &call, OP_ok, &ok, soon(v->s), &note);
 	if (rc < 0)
