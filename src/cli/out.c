@@ -7,6 +7,14 @@
 
 enum { METER_DRAW_MS = 100, METER_QUIET_MS = 300 };
 
+/* Takes the object. */
+static void out_line(json_t *object)
+{
+	json_dumpf(object, stdout, JSON_COMPACT);
+	fputc('\n', stdout);
+	json_decref(object);
+}
+
 /* ---- failures ---- */
 static bool say(struct cli *c, const char *object, int rc, const char *text, const char *hint)
 {
@@ -20,9 +28,8 @@ static bool say(struct cli *c, const char *object, int rc, const char *text, con
 			text);
 		if (error != NULL && hint != NULL)
 			json_object_set_new(error, "hint", json_string(hint));
-		json_dumpf(json_pack("{s:s, s:s, s:o}", "status", "error", "object",
-			object != NULL ? object : "", "error", error), stdout, JSON_COMPACT);
-		fputc('\n', stdout);
+		out_line(json_pack("{s:s, s:s, s:o}", "status", "error", "object",
+			object != NULL ? object : "", "error", error));
 		return false;
 	}
 	fprintf(stderr, "%swadi:%s ", out_bold(c), out_plain(c));
@@ -109,9 +116,7 @@ void out_json(json_t *object)
 {
 	check(object != NULL);
 	json_object_set_new(object, "status", json_string("ok"));
-	json_dumpf(object, stdout, JSON_COMPACT);
-	fputc('\n', stdout);
-	json_decref(object);
+	out_line(object);
 }
 
 void out_note(struct cli *c, const char *fmt, ...)
