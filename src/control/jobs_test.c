@@ -143,7 +143,7 @@ static void persisted(void)
 		check(kit_get(kit.admin, some, "107") == 0);
 		check(kit_get(kit.admin, some, "106") == E_NOTFOUND);
 		check(kit_get(kit.admin, all, "a") == 0);
-		check(kit_get(kit.admin, none, "a") == E_NOTFOUND);
+		check(kit_get(kit.admin, none, "a") == E_GONE);
 		check(kit_look(kit.admin, OP_bucket_open, &open, OP_bucket_ok, &found) == 0);
 		check(sub_bucket_info_next(&found.bucket, &info));
 		check(info.lifetime == LIFETIME_PERSIST && info.files == 7);

@@ -72,7 +72,7 @@ int bucket_use(const struct shard *sh, struct shard_call *c, uint64_t id, struct
 	struct bucket *b = map_get(&sh->buckets, id);
 
 	if (b == NULL || b->state != BUCKET_LIVE)
-		return err_set(&c->note, E_NOTFOUND, "no such bucket");
+		return err_set(&c->note, E_GONE, "the bucket is no more");
 	if (!c->who.admin && b->job != c->who.job)
 		return err_set(&c->note, E_DENIED, "the bucket belongs to another job");
 	*ret_b = b;

@@ -163,7 +163,7 @@ struct spot {
 	struct row_name row;
 	struct row_inode inode; /* of what is there, expired or not; its bytes are borrowed */
 };
-/* Looks; being absent is no error.  E_NOTFOUND: no such bucket or directory. */
+/* Looks; being absent is no error.  E_GONE: no such bucket; E_NOTFOUND: no such directory. */
 int spot_find(struct shard *sh, struct shard_call *c, uint64_t bucket, uint64_t parent,
 	struct bytes name, struct spot *ret_at);
 struct bytes spot_key(struct shard *sh, const struct spot *at); /* in sh->key_room */

@@ -143,7 +143,7 @@ static void cursors_need_not_exist(void)
 	check(strcmp(kit_list(b, 0, "c", 0, "b", 0), "c/x c/z") == 0);
 	check(strcmp(kit_list(b, 0, "zz", 0, "", 0), "") == 0);
 	check(strcmp(kit_list(b, 5, "", 0, "", 0), "INVALID") == 0);
-	check(strcmp(kit_list(5, 0, "", 0, "", 0), "NOTFOUND") == 0);
+	check(strcmp(kit_list(5, 0, "", 0, "", 0), "GONE") == 0);
 }
 
 /* 1,000 names of 1,024 bytes do not fit one message: the page ends early and says so. */

@@ -124,7 +124,7 @@ static void every_change_is_remembered(void)
 	check(kit_drop(t) == 0);
 	check(kit_drop(t) == 0);
 	kit.c.number = 1;
-	check((int)kit_bucket_of(&m) == E_NOTFOUND); /* it was, and is no more */
+	check((int)kit_bucket_of(&m) == E_GONE); /* it was, and is no more */
 	kit_leave();
 }
 
@@ -400,7 +400,7 @@ static void some_waits_end_otherwise(void)
 	check(w[0].ok.consuming == 1);
 	check(kit_drop(b) == 0);
 	kit_sleep(1);
-	check(w[1].ended && w[1].rc == E_NOTFOUND);
+	check(w[1].ended && w[1].rc == E_GONE);
 	b = kit_bucket("c");
 	kit.c.session = two;
 	wait_start(&g, &w[2], "never", 600000, 0);

@@ -7,11 +7,11 @@
  * serve.h gates its replies, a caller in the same process uses shard_settle().
  *
  * Bytes and lists in an answer are borrowed until the next call or park.  Errors that any of them
- * may answer besides their own: E_NOTFOUND (bucket, directory or name), E_DENIED (the bucket
- * belongs to another job), E_INVALID (a flag, name or combination that makes no sense), E_BUSY
- * (merges or ids cannot keep up), E_UNKNOWN (a number that has fallen out of its session's window),
- * E_CORRUPT (a row that no version wrote), E_IO and E_FULL (the log has failed: nothing is changed
- * any more). */
+ * may answer besides their own: E_GONE (the bucket is no more: look its name up again), E_NOTFOUND
+ * (directory or name), E_DENIED (the bucket belongs to another job), E_INVALID (a flag, name or
+ * combination that makes no sense), E_BUSY (merges or ids cannot keep up), E_UNKNOWN (a number that
+ * has fallen out of its session's window), E_CORRUPT (a row that no version wrote), E_IO and E_FULL
+ * (the log has failed: nothing is changed any more). */
 #ifndef META_SHARD_H
 #define META_SHARD_H
 #include "meta/auth.h"

@@ -421,8 +421,8 @@ static void drop_gives_everything_back(void)
 	fill(b, 0, 3 * RECLAIM_STEP + 7);
 	check(kit_put(other, "stays", "here", 0) == 0);
 	check(kit_drop(b) == 0);
-	check(kit_drop(b) == E_NOTFOUND);
-	check(kit_get(b, "000001", 0) == E_NOTFOUND);
+	check(kit_drop(b) == E_GONE);
+	check(kit_get(b, "000001", 0) == E_GONE);
 	check(dropping() == 1);
 	shard_audit(kit.sh);
 	again = kit_bucket("b"); /* its name is free */
