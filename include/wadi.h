@@ -22,9 +22,10 @@
  * name ends in _start return at once; see "asynchronous calls".  The others wait for their own
  * result and meanwhile advance everything else that is under way on the handle.
  *
- * Names.  Buckets are 1 to 255 bytes; keys 1 to 1024 bytes of UTF-8.  Both are C strings.  A
- * bucket given as NULL or "" is the own bucket of the job that the handle acts for, made when first
- * written.  A job's bucket hides one of the same name that belongs to no job.
+ * Names.  Buckets are 1 to 255 bytes without '/' and ':'; keys 1 to 1024 bytes of UTF-8.  Both are
+ * C strings.  A handle that acts for a job sees that job's buckets; one given as NULL or "" is the
+ * job's own, made when first written.  A handle that acts for none sees those that belong to no
+ * job, and "17:results" and "17:" are the bucket results of job 17 and its own.
  *
  * Options are structs that begin with their own size, set to sizeof the struct; the other members
  * are zero for the default, and NULL for the struct is all defaults.  Members named held_* and
@@ -326,8 +327,8 @@ struct wadi_bucket_opts {
 	uint32_t exists_ok;      /* 1: fine when it is there with the same policy */
 	uint64_t ttl_ms;         /* with WADI_LIFETIME_TTL: how long an object lives */
 	uint64_t quota_bytes;    /* 0: the job's */
-	uint32_t outside_job;    /* 1: belongs to no job although the handle acts for one */
 	uint32_t timeout_ms;
+	uint32_t reserved;
 };
 struct wadi_bucket_info {
 	char name[256];

@@ -412,8 +412,19 @@ class Jobs(Command):
         self.wadi("job", "end", "mine", code=2)
 
     def test_persist(self):
-        self.run_job(f"echo kept | {self.served.program} put --persist /result\n"
-                     f"echo lost | {self.served.program} put /scratch")
+        large = self.file("large", os.urandom(500000))
+        out, _ = self.run_job(f"echo kept | {self.served.program} put --persist /result\n"
+                              f"{self.served.program} put --persist {large} /large\n"
+                              f"{self.served.program} put {large} /later\n"
+                              f"{self.served.program} persist /later\n"
+                              f"echo lost | {self.served.program} put /scratch; echo $WADI_JOB_ID")
+        job = out.decode().split()[-1]
+        self.assertEqual(self.wadi("cat", f"{job}:/result")[0], b"kept\n")
+        for name in "large", "later":
+            self.assertEqual(self.wadi("cat", f"{job}:/{name}")[0], self.read("large"))
+        self.assertEqual(self.wadi("ls", f"{job}:")[0].decode().split(),
+                         ["large", "later", "result"])
+        self.wadi("rm", "-r", f"{job}:")
 
 
 class Status(Command):

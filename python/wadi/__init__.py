@@ -384,14 +384,15 @@ class Wadi:
         return Bucket(self._handle, "")
 
     def bucket(self, name):
-        """A bucket that is there: the job's, else one that belongs to no job."""
+        """A bucket that is there: the job's, or without a job one that belongs to none;
+        "17:results" and "17:" are the bucket results of job 17 and its own."""
         return Bucket(self._handle, name)
 
     def create_bucket(self, name, *, kind="flat", lifetime="default", ttl=None, tiers=(), quota=0,
-                      exists_ok=False, outside_job=False):
+                      exists_ok=False):
         opts = _lib.BucketOpts(c.sizeof(_lib.BucketOpts), _index(_BUCKET_KINDS, kind, "kind"),
                                _index(_LIFETIMES, lifetime, "lifetime"), _bits(tiers), exists_ok,
-                               _ms(ttl), quota, outside_job, 0)
+                               _ms(ttl), quota, 0, 0)
         self._handle.call(lib.wadi_bucket_create, name.encode(), c.byref(opts), None)
         return Bucket(self._handle, name)
 

@@ -58,8 +58,8 @@ class ListOpts(c.Structure):
 
 class BucketOpts(c.Structure):
     _fields_ = [("size", c.c_size_t), ("kind", u32), ("lifetime", u32), ("tiers", u32),
-                ("exists_ok", u32), ("ttl_ms", u64), ("quota_bytes", u64), ("outside_job", u32),
-                ("timeout_ms", u32)]
+                ("exists_ok", u32), ("ttl_ms", u64), ("quota_bytes", u64), ("timeout_ms", u32),
+                ("reserved", u32)]
 
 
 class BucketInfo(c.Structure):

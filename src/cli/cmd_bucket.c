@@ -80,7 +80,6 @@ void cmd_bucket_create(struct cli *c)
 	o.exists_ok = c->a.given[O_exists_ok];
 	o.ttl_ms = c->a.number[O_ttl];
 	o.quota_bytes = c->a.number[O_quota];
-	o.outside_job = c->a.given[O_outside_job];
 	if ((o.lifetime == WADI_LIFETIME_TTL) != (o.ttl_ms != 0)) {
 		cli_fail(c, NULL, E_INVALID, "--lifetime ttl and --ttl TIME go together", NULL);
 		return;

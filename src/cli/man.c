@@ -122,8 +122,9 @@ static void overview_page(FILE *out)
 	      "\\fBwadi\\fR \\fICOMMAND\\fR [\\fIOPTION\\fR...] [\\fIARGUMENT\\fR...]\n"
 	      ".SH DESCRIPTION\n", out);
 	put_line(out, "",
-		"Objects are named BUCKET/KEY. In a job, /KEY is an object in the job's own "
-		"bucket. - is standard input or output.");
+		"Objects are named BUCKET/KEY. In a job, BUCKET is one of the job's and /KEY is "
+		"in the job's own bucket; 17:BUCKET/KEY and 17:/KEY are those of job 17. "
+		"- is standard input or output.");
 	put_line(out, ".PP\n",
 		"Sizes are bytes, or have a suffix: K, M, G, T are powers of 1024, KB, MB, "
 		"GB, TB powers of 1000. Times have one of ms, s, m, h, d; bare they are seconds.");

@@ -77,7 +77,8 @@ bool cli_failed(struct cli *c, const char *object, int rc)
 	const char *note = c->w != NULL ? wadi_error(c->w) : "", *hint = hint_for(rc);
 	char text[128];
 
-	if (rc == WADI_E_NOTFOUND && strncmp(note, "bucket ", 7) == 0 && note[7] != '\0') {
+	if (rc == WADI_E_NOTFOUND && strncmp(note, "bucket ", 7) == 0
+	    && strpbrk(note + 7, ": ") == NULL) {
 		snprintf(text, sizeof text, "wadi bucket create %.64s", note + 7);
 		hint = text;
 	}

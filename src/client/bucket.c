@@ -28,6 +28,15 @@ int bucket_name_check(const char *name, struct err_note *note)
 	return 0;
 }
 
+static int new_name_check(const char *name, struct err_note *note)
+{
+	if (name == NULL || name[0] == '\0')
+		return err_set(note, E_INVALID, "a bucket needs a name");
+	if (strchr(name, ':') != NULL)
+		return err_set(note, E_INVALID, "a bucket's name has no colon: %.64s", name);
+	return bucket_name_check(name, note);
+}
+
 const char *bucket_shown(const char *name)
 {
 	return name != NULL && name[0] != '\0' ? name : "the job's own";
@@ -130,19 +139,39 @@ PARKS static int open_in(struct client *c, uint64_t job, const char *name, uint6
 	return rc;
 }
 
-/* A job's bucket hides one of the same name that belongs to no job. */
+/* "17:NAME" is of job 17, for whoever may see it; else it is of the job that we act for, if any.
+ * The own bucket of a job has no name of its own. */
+static int name_read(struct client *c, const char *name, uint64_t *ret_job, const char **ret_name,
+	struct err_note *note)
+{
+	const char *colon = strchr(name, ':');
+	uint64_t job = client_job(c);
+
+	if (colon != NULL) {
+		job = 0;
+		for (; name < colon; name++)
+			if (*name < '0' || *name > '9' || job > UINT64_MAX / 10 - 1)
+				return err_set(note, E_INVALID, "not a job's number in front of :");
+			else
+				job = job * 10 + (uint64_t)(*name - '0');
+		name = colon + 1;
+	}
+	if (name[0] == '\0' && job == 0)
+		return err_set(note, E_INVALID, "no bucket is named, and there is no job");
+	*ret_job = job;
+	*ret_name = name[0] != '\0' ? name : OWN_BUCKET;
+	return 0;
+}
+
 PARKS static int open_any(struct client *c, const char *name, uint64_t until_ns,
 	struct wadi_bucket_info *ret_info, struct err_note *note)
 {
-	uint64_t job = client_job(c);
-	int rc = E_NOTFOUND;
+	const char *bare = NULL;
+	uint64_t job = 0;
+	int rc = name_read(c, name, &job, &bare, note);
 
-	if (job != 0)
-		rc = open_in(c, job, name[0] != '\0' ? name : OWN_BUCKET, until_ns, ret_info, note);
-	else if (name[0] == '\0')
-		return err_set(note, E_INVALID, "no bucket is named, and there is no job");
-	if (rc == E_NOTFOUND && name[0] != '\0')
-		rc = open_in(c, 0, name, until_ns, ret_info, note);
+	if (rc == 0)
+		rc = open_in(c, job, bare, until_ns, ret_info, note);
 	return rc == E_NOTFOUND ? err_set(note, rc, "bucket %s", bucket_shown(name)) : rc;
 }
 
@@ -239,17 +268,15 @@ PARKS int client_bucket_create(struct client *c, const char *bucket,
 	struct err_note *note)
 {
 	struct msg_bucket_create m = {
-		.job = o->outside_job ? 0 : client_job(c), .kind = (uint8_t)o->kind,
+		.job = client_job(c), .kind = (uint8_t)o->kind,
 		.lifetime = (uint8_t)o->lifetime, .tiers = (uint8_t)o->tiers, .ttl_ms = o->ttl_ms,
 		.quota_bytes = o->quota_bytes, .exists_ok = o->exists_ok != 0,
 	};
 	struct wadi_bucket_info info;
-	int rc = bucket_name_check(bucket, note);
+	int rc = new_name_check(bucket, note);
 
 	if (rc < 0)
 		return rc;
-	if (bucket == NULL || bucket[0] == '\0')
-		return err_set(note, E_INVALID, "a bucket needs a name");
 	if (o->kind > BUCKET_TREE || o->lifetime > LIFETIME_PERSIST
 	    || o->tiers >= 1u << TIER_COUNT)
 		return err_set(note, E_INVALID, "bucket %s: kind, lifetime or tiers", bucket);

@@ -2,7 +2,10 @@
 /* object.c: what is done to an object as a whole, and listing. */
 #include "client/object.h"
 #include "base/check.h"
+#include <stdlib.h>
 #include <string.h>
+
+enum { PIECE_BYTES = 4 << 20, PERSIST_TRIES = 4 };
 
 /* Sends the request again when the bucket's id was old; field is the id inside the message. */
 PARKS static int ask_object(struct client *c, struct object_name *n, struct ask *a,
@@ -93,7 +96,8 @@ PARKS int client_rename(struct client *c, const char *bucket, const char *from,
 	return rc < 0 ? err_wrap(note, rc, "%s/%s", bucket_shown(n.bucket), n.key) : 0;
 }
 
-PARKS int client_persist(struct client *c, const char *bucket, const char *key,
+/* ---- persist ---- */
+PARKS static int persist_ask(struct client *c, const char *bucket, const char *key,
 	const struct wadi_opts *o, uint64_t until_ns, struct err_note *note)
 {
 	struct object_name n;
@@ -108,6 +112,66 @@ PARKS int client_persist(struct client *c, const char *bucket, const char *key,
 	rc = ask_object(c, &n, &a, &m.bucket, &ok, until_ns, note);
 	ask_fini(&a);
 	return rc;
+}
+
+PARKS static int pieces_move(struct download *d, struct upload *u, uint64_t size,
+	uint64_t until_ns, struct err_note *note)
+{
+	uint8_t *piece = malloc(PIECE_BYTES);
+	int rc = 0;
+
+	if (piece == NULL)
+		return err_set(note, E_NOMEM, "a buffer");
+	for (uint64_t at = 0; at < size && rc == 0; at += PIECE_BYTES) {
+		int64_t n = download_pread(d, piece, PIECE_BYTES, at, until_ns, note);
+
+		rc = n < 0 ? (int)n
+			: upload_write(u, bytes_of(piece, (size_t)n), until_ns, note);
+	}
+	free(piece);
+	return rc;
+}
+
+/* Bytes in the room of a job cannot outlive it: they are written again where they can, as the same
+ * object, if nobody has replaced it meanwhile. */
+PARKS static int persist_copy(struct client *c, const char *bucket, const char *key,
+	const struct wadi_opts *o, uint64_t until_ns, struct err_note *note)
+{
+	const struct wadi_get_opts get = { .size = sizeof get };
+	struct wadi_put_opts put = { .size = sizeof put,
+		.flags = WADI_PUT_PERSIST | WADI_PUT_IF_VERSION, .ttl_ms = o->ttl_ms };
+	struct download *d;
+	struct upload *u;
+	struct wadi_info info;
+	int rc = download_new(c, bucket, key, &get, until_ns, &d, &info, note);
+
+	if (rc < 0)
+		return rc;
+	put.if_version = info.version;
+	rc = upload_new(c, bucket, key, &put, until_ns, &u, note);
+	if (rc == 0) {
+		rc = pieces_move(d, u, info.size, until_ns, note);
+		if (rc == 0)
+			rc = upload_commit(u, until_ns, NULL, note);
+		upload_free(u);
+	}
+	download_free(d);
+	return rc;
+}
+
+PARKS int client_persist(struct client *c, const char *bucket, const char *key,
+	const struct wadi_opts *o, uint64_t until_ns, struct err_note *note)
+{
+	int rc;
+
+	for (unsigned tries = 0;; tries++) {
+		rc = persist_ask(c, bucket, key, o, until_ns, note);
+		if (rc == E_UNSUPPORTED)
+			rc = persist_copy(c, bucket, key, o, until_ns, note);
+		if ((rc != E_CONFLICT && rc != E_GONE) || tries == PERSIST_TRIES)
+			return rc;
+		sys_reached(c->sys, "object replaced while it was made to persist");
+	}
 }
 
 /* ---- listing ---- */

@@ -28,7 +28,7 @@ struct client {
 };
 
 /* ---- bucket.c ---- */
-/* Resolves a name: the job's own bucket for ""; the job's; then one that belongs to no job. */
+/* Resolves a name: "" is the job's own bucket; make: when that is missing, it is made. */
 PARKS int bucket_find(struct client *c, const char *name, bool make, uint64_t until_ns,
 	struct bucket_id *ret_id, struct err_note *note);
 void bucket_forget(struct client *c, const char *name);
