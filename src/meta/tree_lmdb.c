@@ -430,7 +430,8 @@ static int level_seek(struct tree_cursor *c, unsigned i, struct bytes rest, bool
 
 	if (i > 0)
 		put_be64(key, lv->node);
-	memcpy(key + prefix, rest.p, deeper ? piece : rest.len);
+	if (rest.len > 0)
+		memcpy(key + prefix, rest.p, deeper ? piece : rest.len);
 	if (deeper)
 		key[prefix + piece] = 0;
 	lv->key = (MDB_val){ len, key };
