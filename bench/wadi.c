@@ -61,34 +61,19 @@ int wadi_recv(int fd, uint16_t op, const char *what, void *room, size_t cap, voi
 }
 
 /* ---- connections ---- */
-static int token_bytes(const char *text, uint8_t ret_token[64], size_t *ret_len)
-{
-	size_t n = text != NULL ? strlen(text) / 2 : 0;
-
-	if (n == 0 || n > 64)
-		return -1;
-	for (size_t i = 0; i < n; i++) {
-		char two[3] = { text[2 * i], text[2 * i + 1], '\0' };
-
-		ret_token[i] = (uint8_t)strtoul(two, NULL, 16);
-	}
-	*ret_len = n;
-	return 0;
-}
-
 int wadi_hello(int fd, uint64_t client_lo, uint64_t *ret_job)
 {
 	struct msg_hello h = { .version = WIRE_VERSION, .role = ROLE_CLIENT,
 		.client_hi = 0x62656e6368, .client_lo = client_lo, .name = BYTES("wadi-bench") };
 	struct msg_hello_ok ok;
-	uint8_t token[64], room[BODY_MAX];
-	size_t len;
+	const char *token = getenv("WADI_JOB_TOKEN");
+	uint8_t room[BODY_MAX];
 
-	if (token_bytes(getenv("WADI_JOB_TOKEN"), token, &len) < 0) {
-		fprintf(stderr, "wadi-bench: WADI_JOB_TOKEN is not a token\n");
+	if (token == NULL) {
+		fprintf(stderr, "wadi-bench: WADI_JOB_TOKEN is not set\n");
 		return -1;
 	}
-	h.token = bytes_of(token, len);
+	h.token = bytes_of(token, strlen(token));
 	if (wadi_send(fd, OP_hello, 0, &h, bytes_of(NULL, 0)) < 0)
 		return -1;
 	if (wadi_recv(fd, OP_hello_ok, "hello", room, sizeof room, &ok, NULL, 0) < 0)
