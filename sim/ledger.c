@@ -294,6 +294,8 @@ void ledger_end(struct ledger *l, struct change *ch, int rc, uint64_t version)
 	if (k->floor > k->n - 1)
 		violation(l->sc, "a change that failed has no effect",
 			"%s/%s: change %u (%s) was seen", k->bucket, k->name, ch->i, err_name(rc));
+	if (rc == E_NOTFOUND && k->entries[ch->i].put)
+		return; /* of the bucket: whoever asked knows whether that may be */
 	if (refusal(rc) && !could(l, ch, false))
 		violation(l->sc, "a change is refused only when its condition does not hold",
 			"%s/%s, change %u: %s", k->bucket, k->name, ch->i, err_name(rc));

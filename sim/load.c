@@ -36,6 +36,15 @@ PARKS int load_buckets(struct worker *w, struct client *c)
 	return rc;
 }
 
+/* LOOSE is made without a sync: a power cut may have it forgotten. */
+PARKS static int lost_bucket(struct worker *w, struct client *c, const char *bucket)
+{
+	if (w->cl->ledger->era == 0 || strcmp(bucket, KEPT) == 0)
+		violation(w->cl->sc, "nothing acknowledged is lost", "bucket %s is not there",
+			bucket);
+	return load_buckets(w, c);
+}
+
 /* ---- (S1) keys of one writer ---- */
 PARKS static int put_own(struct worker *w, struct client *c, struct key *k)
 {
@@ -66,6 +75,8 @@ PARKS static int put_own(struct worker *w, struct client *c, struct key *k)
 	scenario_say(w->cl->sc, "w%u put %s/%s #%u: %s %s", w->number, k->bucket, k->name, ch.i,
 		err_name(rc), rc < 0 ? note.text : "");
 	ledger_end(l, &ch, rc, info.version);
+	if (rc == E_NOTFOUND)
+		rc = lost_bucket(w, c, k->bucket);
 	worker_in_time(w, until_ns, "put");
 	return rc;
 }

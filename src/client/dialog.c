@@ -161,7 +161,7 @@ static void number_give_back(struct dialog *se, uint64_t number)
 	waitq_wake_all(&se->slots);
 }
 
-/* One attempt.  *ret_sent: the server may have seen it. */
+/* One attempt.  *ret_sent: the server may have seen one that it did not answer. */
 PARKS static int ask_once(struct dialog *se, struct ask *a, uint64_t number, void *ret_reply,
 	uint64_t until_ns, bool *ret_sent, bool *ret_answered, struct err_note *note)
 {
@@ -172,34 +172,38 @@ PARKS static int ask_once(struct dialog *se, struct ask *a, uint64_t number, voi
 	rpc_call_fini(&a->call);
 	a->call = (struct rpc_call){ .op = a->op, .msg = a->msg, .data = a->data,
 		.plain = !a->changes, .cookie = number, .into = a->into, .into_cap = a->into_cap };
-	*ret_sent = true;
 	rc = rpc_ask(conn, &a->call, a->reply_op, ret_reply, until_ns, note);
 	*ret_answered = rc == 0 || a->call.reply_op == OP_error;
+	*ret_sent |= !*ret_answered;
 	return rc;
 }
 
 /* Until it is answered, or the deadline. */
 PARKS static int ask_numbered(struct dialog *se, struct ask *a, uint64_t number, void *ret_reply,
-	uint64_t until_ns, bool *ret_sent, struct err_note *note)
+	uint64_t until_ns, bool *ret_sent, bool *ret_answered, struct err_note *note)
 {
 	uint64_t forgotten = se->forgotten;
 
 	for (;;) {
-		bool answered;
-		int rc = dialog_connect(se, until_ns, note);
+		int rc;
 
+		*ret_answered = false;
+		rc = dialog_connect(se, until_ns, note);
 		if (rc < 0)
 			return rc;
 		if (a->changes && *ret_sent && se->forgotten != forgotten) /* (S2) */
 			return err_set(note, E_UNKNOWN, "%s lost this session", se->addr);
-		rc = ask_once(se, a, number, ret_reply, until_ns, ret_sent, &answered, note);
+		rc = ask_once(se, a, number, ret_reply, until_ns, ret_sent, ret_answered, note);
 		if (rc == 0 || rc == E_CANCELED || rc == E_TIMEOUT)
 			return rc;
-		if (answered && rc != E_BUSY)
+		if (*ret_answered && rc != E_BUSY)
 			return rc;
-		if (!answered && !worth_retrying(rc))
+		if (!*ret_answered && !worth_retrying(rc))
 			return rc;
-		sys_reached(se->sys, answered ? "busy: asked again" : "broken: asked again");
+		if (*ret_answered)
+			sys_reached(se->sys, "busy: asked again");
+		else
+			sys_reached(se->sys, "broken: asked again");
 		if (sys_now_ns(se->sys) >= until_ns)
 			return rc;
 		if ((rc = back_off(se, until_ns)) < 0)
@@ -211,7 +215,7 @@ PARKS int dialog_ask(struct dialog *se, struct ask *a, void *ret_reply, uint64_t
 	struct err_note *note)
 {
 	uint64_t number = 0; /* (S3) */
-	bool sent = false;
+	bool sent = false, answered = false;
 	int rc;
 
 	if (a->changes) {
@@ -219,7 +223,7 @@ PARKS int dialog_ask(struct dialog *se, struct ask *a, void *ret_reply, uint64_t
 		if (rc < 0)
 			return err_set(note, rc, "%u requests under way", DIALOG_SLOTS);
 	}
-	rc = ask_numbered(se, a, number, ret_reply, until_ns, &sent, note);
+	rc = ask_numbered(se, a, number, ret_reply, until_ns, &sent, &answered, note);
 	if (!a->changes)
 		return rc;
 	number_give_back(se, number);
@@ -228,9 +232,12 @@ PARKS int dialog_ask(struct dialog *se, struct ask *a, void *ret_reply, uint64_t
 		if (number > se->answered)
 			se->answered = number;
 	}
-	if (rc == E_TIMEOUT && sent)
+	if (rc == 0 || !sent || answered || rc == E_CANCELED || rc == E_UNKNOWN)
+		return rc;
+	sys_reached(se->sys, "change sent and not answered");
+	if (rc == E_TIMEOUT)
 		return err_set(note, E_UNKNOWN, "%s did not answer in time", se->addr);
-	return rc;
+	return err_wrap(note, E_UNKNOWN, "sent, not answered, and then");
 }
 
 void ask_fini(struct ask *a)

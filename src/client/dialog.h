@@ -57,8 +57,8 @@ struct ask {
 	struct rpc_call call;        /* out: reply_data */
 };
 /* Sends, repeats when the connection breaks or the server is busy, and decodes the answer into
- * ret_reply, which borrows from a.  The server's code; E_TIMEOUT when nothing was sent or changed
- * by the deadline, E_UNKNOWN when a change was sent and not answered; E_UNREACH, E_DENIED when no
+ * ret_reply, which borrows from a.  The server's code; E_UNKNOWN when a change was sent and
+ * not answered, whatever came of it later; else E_TIMEOUT, and E_UNREACH, E_DENIED, E_GONE when no
  * connection could be made. */
 PARKS int dialog_ask(struct dialog *se, struct ask *a, void *ret_reply, uint64_t until_ns,
 	struct err_note *note);
