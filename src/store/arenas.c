@@ -12,12 +12,22 @@
 
 #define ULL(v) ((unsigned long long)(v))
 
+static void let_go(struct arena *a)
+{
+	check(!a->busy);
+	sys_shm_close(a->reader);
+	sys_shm_close(a->memory);
+	free(a);
+}
+
+/* Its room is free from now on.  The memory of one that is being faulted in goes when that piece
+ * of work ends: nobody is refused meanwhile, and at most one arena is there twice. */
 static void arena_free(struct arena *a)
 {
 	struct arenas *as = &a->device->arenas;
 
 	check(a->n_extents == 0);
-	check(!a->busy);
+	check(!a->left);
 	if (a->bound) {
 		local_arena_gone(a);
 		as->n_bound--;
@@ -26,9 +36,9 @@ static void arena_free(struct arena *a)
 	list_remove(&a->link);
 	as->n--;
 	slots_fini(&a->slots);
-	sys_shm_close(a->reader);
-	sys_shm_close(a->memory);
-	free(a);
+	a->left = true;
+	if (!a->busy)
+		let_go(a);
 }
 
 static int map(struct arena *a, struct err_note *note)
@@ -122,7 +132,7 @@ static struct arena *idlest(struct device *d)
 	list_each(it, &d->arenas.bound) {
 		struct arena *a = container_of(it, struct arena, link);
 
-		if (a->n_extents == 0 && !a->busy && (best == NULL || a->idle_ns < best->idle_ns))
+		if (a->n_extents == 0 && (best == NULL || a->idle_ns < best->idle_ns))
 			best = a;
 	}
 	return best;
@@ -213,7 +223,7 @@ static void destroy_idle(struct device *d, uint64_t now_ns)
 	list_each_safe(it, &d->arenas.bound) {
 		struct arena *a = container_of(it, struct arena, link);
 
-		if (a->n_extents == 0 && !a->busy && a->idle_ns + ARENA_IDLE_MS * SYS_MS <= now_ns)
+		if (a->n_extents == 0 && a->idle_ns + ARENA_IDLE_MS * SYS_MS <= now_ns)
 			arena_free(a);
 	}
 }
@@ -231,6 +241,8 @@ static PARKS int prefault_step(struct arena *a)
 	a->busy = false;
 	if (rc == 0)
 		a->ready_bytes += len;
+	if (a->left)
+		let_go(a);
 	return rc;
 }
 

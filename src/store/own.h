@@ -108,6 +108,7 @@ struct arena {
 	uint64_t idle_ns;     /* empty since */
 	uint32_t n_extents;
 	bool bound, busy; /* busy: the keeper is faulting it in */
+	bool left;        /* no longer the device's; freed when it is not busy */
 };
 
 struct arenas {

@@ -479,6 +479,41 @@ static int recycled_run(struct sys *s, void *arg)
 }
 TEST(recycled)
 
+/* An arena that is left while it is still being faulted in is room for the next job. */
+static int left_early_run(struct sys *s, void *arg)
+{
+	struct mappings ms = { .n = 0 };
+	uint8_t byte = 0x5e;
+	struct rpc_conn *c, *d;
+	static struct world w;
+	struct ticket t;
+
+	world_open(&w, s);
+	c = world_client(&w, true);
+	for (unsigned i = 0; i < 3; i++) {
+		t = ticket(&w, 900 + i, 900, DRAM);
+		check(alloc(&w, c, &ms, &t, t.first, NULL, ARENA) == 0);
+	}
+	for (uint64_t job = 1; job <= 40; job++) {
+		struct mappings one = { .n = 0 };
+
+		d = world_client(&w, true);
+		t = ticket(&w, job * 10, job, DRAM);
+		check(alloc(&w, d, &one, &t, t.first, NULL, 1) == 0);
+		check(one.m[0].at[0] == 0);
+		one.m[0].at[0] = byte;
+		check(seal(&w, d, &t, t.first, &byte, 1) == 0);
+		check(drop(&w, t.egroup, t.first, 1) == 0);
+		mappings_close(&one);
+		rpc_close(d);
+	}
+	mappings_close(&ms);
+	rpc_close(c);
+	world_close(&w);
+	return 0;
+}
+TEST(left_early)
+
 /* An idle arena is destroyed, and clients that map it are told. */
 static int arena_gone_run(struct sys *s, void *arg)
 {
@@ -725,6 +760,7 @@ int main(void)
 		cmocka_unit_test(broken_write),
 		cmocka_unit_test(dropped),
 		cmocka_unit_test(recycled),
+		cmocka_unit_test(left_early),
 		cmocka_unit_test(arena_gone),
 		cmocka_unit_test(fence),
 		cmocka_unit_test(told),
