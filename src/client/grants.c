@@ -9,7 +9,8 @@
 #define AHEAD_BYTES_MAX ((uint64_t)LIMIT_EGROUP_BYTES)
 #define ASK_BYTES_MAX ((uint64_t)LIMIT_EGROUP_BYTES * 4)
 #define AHEAD_NS (5 * SYS_SEC)
-enum { SLICE_BYTES_MIN = 256 << 10 };
+/* A grant waits for a sync: a stream that has just begun must not wait for many of them. */
+enum { SLICE_BYTES_MIN = 256 << 10, AHEAD_GROWTH = 4 };
 
 struct ahead { struct grants *gs; struct pool *pool; uint64_t bytes; };
 
@@ -150,7 +151,8 @@ static uint64_t ahead_bytes(const struct pool *po)
 {
 	if (po->n_asked < 2)
 		return 0;
-	return po->taken_bytes < AHEAD_BYTES_MAX ? po->taken_bytes : AHEAD_BYTES_MAX;
+	return po->taken_bytes < AHEAD_BYTES_MAX / AHEAD_GROWTH ? po->taken_bytes * AHEAD_GROWTH
+								: AHEAD_BYTES_MAX;
 }
 
 static void ask_ahead(struct grants *gs, struct pool *po)

@@ -49,6 +49,7 @@ void room_free(struct room *r)
 	map64_fini(&r->egroup_at);
 	map64_fini(&r->grant_at);
 	map64_fini(&r->domain_at);
+	map64_fini(&r->session_at);
 	free(r->servers);
 	free(r->devices);
 	free(r->egroups);
@@ -153,6 +154,31 @@ void room_egroup_free(struct room *r, struct egroup *e)
 	r->egroups_free = (uint32_t)(e - r->egroups);
 }
 
+/* ---- grants ---- */
+static void join_session(struct room *r, uint32_t i)
+{
+	struct grant *g = &r->grants[i];
+	uint32_t *head = map64_get(&r->session_at, g->session);
+
+	g->before = NONE;
+	g->after = head != NULL ? *head : NONE;
+	if (g->after != NONE)
+		r->grants[g->after].before = i;
+	map64_put(&r->session_at, g->session, i);
+}
+
+static void leave_session(struct room *r, const struct grant *g)
+{
+	if (g->after != NONE)
+		r->grants[g->after].before = g->before;
+	if (g->before != NONE)
+		r->grants[g->before].after = g->after;
+	else if (g->after != NONE)
+		map64_put(&r->session_at, g->session, g->after);
+	else
+		map64_delete(&r->session_at, g->session);
+}
+
 struct grant *room_grant_new(
 	struct room *r, struct egroup *e, uint64_t session, uint64_t extent_first, uint64_t credit)
 {
@@ -170,6 +196,7 @@ struct grant *room_grant_new(
 		.next = e->grants,
 		.live = true };
 	map64_put(&r->grant_at, extent_first, i);
+	join_session(r, i);
 	e->grants = i;
 	e->granted += credit;
 	if (tier_appends(device_of(r, e)->tier)) {
@@ -188,6 +215,7 @@ void room_grant_free(struct room *r, struct grant *g)
 		at = &r->grants[*at].next;
 	*at = g->next;
 	map64_delete(&r->grant_at, g->extent_first);
+	leave_session(r, g);
 	*g = (struct grant){ .next = r->grants_free };
 	r->grants_free = self;
 }

@@ -56,6 +56,7 @@ struct room_ask {
 	uint64_t domain;                    /* job, or a domain of persistent data */
 	uint8_t tiers[TIER_COUNT], n_tiers; /* in order of preference */
 	uint64_t bytes; /* of the whole file, as far as it is known; 0: unknown */
+	uint64_t extent_bytes; /* that its extents are likely to have; 0: the largest */
 	uint32_t near;  /* server on the asker's host, preferred; 0: none */
 	uint64_t ids;   /* first of ROOM_PARTS_MAX * ROOM_IDS_PER_PART fresh ids */
 };
@@ -89,8 +90,8 @@ struct room_grant_info {
 bool room_grant_look(const struct room *r, uint64_t extent_first, struct room_grant_info *ret_info);
 /* The grant that an extent id belongs to: its first id; 0 when there is none. */
 uint64_t room_grant_of(const struct room *r, uint64_t egroup, uint64_t extent);
-/* The next grant of a session (or of any session: 0); 0 when there is none.  For walking: after. */
-uint64_t room_next_grant(const struct room *r, uint64_t session, uint64_t after);
+/* Some grant of a session; 0 when there is none.  It costs the same however many there are. */
+uint64_t room_session_grant(const struct room *r, uint64_t session);
 
 /* ---- giving back ---- */
 /* An extent that a file named is unlinked: used -> orphaned. */

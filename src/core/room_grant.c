@@ -30,12 +30,20 @@ static uint64_t extent_max(const struct room *r, const struct device *d)
 	return smaller(max, d->egroup_bytes);
 }
 
-/* Room of a device that len bytes take when they are written as extents of the largest size. */
-static uint64_t room_for(const struct room *r, const struct device *d, uint64_t len)
+/* The size that extents are reckoned with: whole blocks. */
+static uint64_t likely(const struct choosing *c, const struct device *d)
 {
-	uint64_t max = extent_max(r, d), rest = len % max;
+	uint64_t max = extent_max(c->r, d), len = smaller(c->ask->extent_bytes, max);
 
-	return len / max * room_of(d->tier, max) + (rest > 0 ? room_of(d->tier, rest) : 0);
+	return len > 0 ? smaller(room_of(TIER_DRAM, len), max) : max;
+}
+
+/* Room of a device that len bytes take when they are written as extents of that size. */
+static uint64_t room_for(const struct choosing *c, const struct device *d, uint64_t len)
+{
+	uint64_t size = likely(c, d), rest = len % size;
+
+	return len / size * room_of(d->tier, size) + (rest > 0 ? room_of(d->tier, rest) : 0);
 }
 
 /* What may still be granted in an egroup. */
@@ -53,25 +61,27 @@ static bool device_up(const struct room *r, const struct device *d)
 	return r->servers[*map64_get(&r->server_at, d->server)].up;
 }
 
-/* Bytes of file that fit into `room` of a device, at most want and at most one grant's extents. */
-static uint64_t fits(const struct room *r, const struct device *d, uint64_t room, uint64_t want)
+/* Bytes of file that fit into `room` of a device, at most want and at most what the ids of one
+ * grant are likely to be used for: credit beyond that would only be given back. */
+static uint64_t fits(const struct choosing *c, const struct device *d, uint64_t room, uint64_t want)
 {
-	uint64_t max = extent_max(r, d), whole = room / room_of(d->tier, max),
-		 rest = room % room_of(d->tier, max);
-	uint64_t len = whole * max + room_fits(d->tier, rest);
+	uint64_t size = likely(c, d), whole = room / room_of(d->tier, size),
+		 rest = room % room_of(d->tier, size);
+	uint64_t len = whole * size + room_fits(d->tier, rest);
 
-	return smaller(smaller(len, want), max * ROOM_EXTENTS_PER_GRANT);
+	return smaller(smaller(len, want), size * ROOM_EXTENTS_PER_GRANT);
 }
 
 static bool take(struct choosing *c, struct egroup *e, bool fresh)
 {
 	struct device *d = device_of(c->r, e);
-	uint64_t len = fits(c->r, d, space(c->r, e), c->need), credit = room_for(c->r, d, len);
+	uint64_t least = smaller(extent_max(c->r, d), likely(c, d) * ROOM_EXTENTS_PER_GRANT);
+	uint64_t len = fits(c, d, space(c->r, e), c->need), credit = room_for(c, d, len);
 	uint64_t first = c->ask->ids + (uint64_t)c->n * ROOM_IDS_PER_PART + 1;
 
 	check(c->n < ROOM_PARTS_MAX);
 	/* a sliver of a full egroup would only split files into crumbs */
-	if (len == 0 || (len < c->need && len < extent_max(c->r, d) && !fresh))
+	if (len == 0 || (len < c->need && len < least && !fresh))
 		return false;
 	if (room_grant_new(c->r, e, c->ask->session, first, credit) == NULL)
 		return false;
@@ -95,6 +105,13 @@ static bool wanted(const struct choosing *c)
 	return c->need > 0 && c->n < ROOM_PARTS_MAX;
 }
 
+/* As many grants of it as are wanted. */
+static void take_more(struct choosing *c, struct egroup *e)
+{
+	while (wanted(c) && take(c, e, false))
+		continue;
+}
+
 static void take_from_own(struct choosing *c, uint8_t tier)
 {
 	uint32_t *head = map64_get(&c->r->domain_at, c->ask->domain);
@@ -105,7 +122,7 @@ static void take_from_own(struct choosing *c, uint8_t tier)
 		struct device *d = device_of(c->r, e);
 
 		if (!e->closed && d->tier == tier && device_up(c->r, d))
-			take(c, e, false);
+			take_more(c, e);
 	}
 }
 
@@ -150,6 +167,7 @@ static void take_fresh(struct choosing *c, uint8_t tier)
 			room_egroup_free(c->r, e);
 			return;
 		}
+		take_more(c, e);
 	}
 }
 

@@ -47,18 +47,11 @@ uint64_t room_grant_of(const struct room *r, uint64_t egroup, uint64_t extent)
 	return 0;
 }
 
-uint64_t room_next_grant(const struct room *r, uint64_t session, uint64_t after)
+uint64_t room_session_grant(const struct room *r, uint64_t session)
 {
-	uint64_t next = 0;
+	const uint32_t *head = map64_get(&r->session_at, session);
 
-	for (uint32_t i = 0; i < r->limits.grants_max; i++) {
-		const struct grant *g = &r->grants[i];
-
-		if (g->live && (session == 0 || g->session == session) && g->extent_first > after &&
-			(next == 0 || g->extent_first < next))
-			next = g->extent_first;
-	}
-	return next;
+	return head != NULL ? r->grants[*head].extent_first : 0;
 }
 
 static bool counts(const struct device *d, uint32_t server, uint8_t tier)
@@ -156,12 +149,32 @@ static void audit_egroup(const struct room *r, const struct egroup *e)
 		check(e->used_room + e->granted + e->orphaned <= e->bytes);
 }
 
+/* Every grant is in the list of its session; how many. */
+static uint32_t audit_sessions(const struct room *r)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < r->limits.grants_max; i++) {
+		const struct grant *g = &r->grants[i];
+
+		if (!g->live || g->before != NONE)
+			continue;
+		check(room_session_grant(r, g->session) == g->extent_first);
+		for (uint32_t k = i; k != NONE; k = r->grants[k].after, n++) {
+			check(r->grants[k].live);
+			check(r->grants[k].session == g->session);
+		}
+	}
+	return n;
+}
+
 void room_audit(const struct room *r)
 {
 	uint32_t n_grants = 0, n_egroups = 0;
 
 	for (uint32_t i = 0; i < r->limits.grants_max; i++)
 		n_grants += r->grants[i].live;
+	check(n_grants == audit_sessions(r));
 	for (uint32_t i = 0; i < r->limits.egroups_max; i++) {
 		n_egroups += r->egroups[i].live;
 		check(!r->egroups[i].live || i < r->egroups_top);

@@ -38,6 +38,7 @@ struct egroup {
 struct grant {
 	uint64_t extent_first, session, credit, uncommitted;
 	uint32_t egroup, next; /* next: in the egroup's list; in the free list */
+	uint32_t before, after; /* in the session's list */
 	bool live;
 };
 
@@ -51,6 +52,7 @@ struct room {
 	uint32_t egroups_top; /* no egroup that lives is at this index or above */
 	uint32_t empties; /* first of the list; entries may have been refilled since */
 	struct map64 server_at, device_at, egroup_at, grant_at, domain_at;
+	struct map64 session_at; /* -> first of its list of grants */
 };
 
 struct server *room_server(struct room *r, uint32_t server);     /* made when new */

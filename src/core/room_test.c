@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MIB = 1 << 20, EXTENTS = 4096, DROPS = 8192, SESSIONS = 5, DOMAINS = 3 };
+enum { MIB = 1 << 20, EXTENTS = 4096, DROPS = 8192, GRANTS = 64, SESSIONS = 5, DOMAINS = 3 };
 
 struct extent {
 	uint64_t egroup, id, len, session;
@@ -25,7 +25,8 @@ struct world {
 	uint64_t next_id;
 	struct extent extents[EXTENTS]; /* committed */
 	struct drop drops[DROPS];       /* to be acknowledged */
-	size_t n_extents, n_drops;
+	uint64_t grants[GRANTS]; /* some, of which some have ended */
+	size_t n_extents, n_drops, n_grants;
 };
 
 static const struct room_limits small = { .egroups_max = 256,
@@ -60,6 +61,7 @@ static struct room_ask ask(struct world *w, uint64_t session, uint64_t domain, u
 		.tiers = { TIER_DRAM, TIER_FLASH },
 		.n_tiers = 2,
 		.bytes = bytes,
+		.extent_bytes = draw(w, 2) == 0 ? 0 : 1 + draw(w, MIB),
 		.ids = w->next_id };
 
 	w->next_id += ROOM_PARTS_MAX * ROOM_IDS_PER_PART;
@@ -90,30 +92,30 @@ static void do_grant(struct world *w)
 		return;
 	}
 	assert_true(n > 0);
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n; i++) {
 		credit += parts[i].credit_bytes;
+		if (w->n_grants < GRANTS)
+			w->n_grants++;
+		w->grants[draw(w, w->n_grants)] = parts[i].extent_first;
+	}
 	assert_true(credit >= want || n == ROOM_PARTS_MAX);
 	assert_true(after.granted == before.granted + credit);
 }
 
 static void do_commit(struct world *w)
 {
-	uint64_t session = 1 + draw(w, SESSIONS), g = room_next_grant(w->r, session, 0);
-	uint64_t hops = draw(w, 4), len = 1 + draw(w, MIB), id;
-	struct room_egroup_info info;
-	uint64_t egroup = 0;
+	uint64_t len = 1 + draw(w, MIB), g, id, session, egroup;
+	struct room_grant_info info;
 
-	for (uint64_t next; hops > 0 && (next = room_next_grant(w->r, session, g)) != 0; hops--)
-		g = next;
-	if (g == 0 || w->n_extents == EXTENTS)
+	if (w->n_grants == 0 || w->n_extents == EXTENTS)
 		return;
+	g = w->grants[draw(w, w->n_grants)];
 	id = g + draw(w, ROOM_EXTENTS_PER_GRANT);
-	for (uint64_t e = 1000; e < w->next_id && egroup == 0;
-		e += ROOM_IDS_PER_PART) /* who has it? */
-		if (room_egroup(w->r, e, &info) && room_commit(w->r, session, e, id, len) == 0)
-			egroup = e;
-	if (egroup == 0)
+	if (!room_grant_look(w->r, g, &info) ||
+		room_commit(w->r, info.session, info.egroup, id, len) < 0)
 		return;
+	session = info.session;
+	egroup = info.egroup;
 	assert_int_equal(room_commit(w->r, session, egroup, id, len), E_DENIED); /* (I4) twice */
 	assert_int_equal(room_commit(w->r, session + 1, egroup, id, len), E_DENIED);
 	if (draw(w, 5) == 0) {
@@ -139,7 +141,7 @@ static void do_end_grants(struct world *w, uint64_t session)
 	struct room_rest rest;
 	uint64_t g;
 
-	while ((g = room_next_grant(w->r, session, 0)) != 0) {
+	while ((g = room_session_grant(w->r, session)) != 0) {
 		assert_true(room_grant_end(w->r, g, &rest));
 		assert_false(room_grant_end(w->r, g, &rest));
 		drop(w, rest.egroup, rest.credit_bytes);
@@ -213,7 +215,8 @@ static void every_byte_comes_back(void **state)
 		begin(w, seed);
 		for (int i = 0; i < 1500; i++)
 			step(w);
-		do_end_grants(w, 0);
+		for (uint64_t session = 1; session <= SESSIONS; session++)
+			do_end_grants(w, session);
 		while (w->n_extents > 0)
 			do_unlink(w, 0);
 		do_acknowledge(w);
@@ -268,6 +271,62 @@ static void spills_to_the_next_tier(void **state)
 	assert_true(dram && flash);
 	assert_true(room_sum(w.r, 0, TIER_DRAM, 0).free == 0);
 	room_audit(w.r);
+	room_free(w.r);
+}
+
+/* A grant has 64 ids: for small extents its credit is cut to what they use, and one answer brings
+ * as many grants as it takes, out of one egroup. */
+static void small_extents_get_many_ids_at_once(void **state)
+{
+	struct room_part parts[ROOM_PARTS_MAX];
+	struct room_ask a;
+	static struct world w;
+	int n;
+
+	(void)state;
+	begin(&w, 1);
+	a = ask(&w, 1, 1, 8 * MIB - 4096);
+	a.extent_bytes = 10000; /* three blocks */
+	n = room_grant(w.r, &a, parts);
+	assert_int_equal(n, 11); /* 768 KiB each, the last one less */
+	for (int i = 0; i < n; i++) {
+		assert_int_equal(parts[i].egroup, parts[0].egroup);
+		assert_int_equal(parts[i].fresh, i == 0);
+		assert_true(i == n - 1 || parts[i].credit_bytes == UINT64_C(64) * 12288);
+	}
+	room_audit(w.r);
+	a = ask(&w, 2, 2, MIB); /* on flash each of them has a header */
+	a.extent_bytes = 64 << 10;
+	a.tiers[0] = TIER_FLASH;
+	a.n_tiers = 1;
+	assert_int_equal(room_grant(w.r, &a, parts), 1);
+	assert_int_equal(parts[0].credit_bytes, MIB + 16 * 4096);
+	room_free(w.r);
+}
+
+/* The end of a session costs what it held, whatever the others hold. */
+static void session_grants_are_a_list(void **state)
+{
+	struct room_part parts[ROOM_PARTS_MAX];
+	struct room_rest rest;
+	struct room_ask a;
+	static struct world w;
+	uint64_t g;
+	int n = 0;
+
+	(void)state;
+	begin(&w, 1);
+	for (uint64_t i = 0; i < 60; i++) {
+		a = ask(&w, 1 + i % 3, 1, 4096);
+		assert_int_equal(room_grant(w.r, &a, parts), 1);
+	}
+	for (; (g = room_session_grant(w.r, 2)) != 0; n++)
+		assert_true(room_grant_end(w.r, g, &rest));
+	assert_int_equal(n, 20);
+	room_audit(w.r);
+	assert_true(room_session_grant(w.r, 1) != 0);
+	assert_true(room_session_grant(w.r, 3) != 0);
+	assert_true(room_session_grant(w.r, 4) == 0);
 	room_free(w.r);
 }
 
@@ -374,6 +433,8 @@ int main(void)
 		cmocka_unit_test(every_byte_comes_back),
 		cmocka_unit_test(full_is_refused_early_and_whole),
 		cmocka_unit_test(spills_to_the_next_tier),
+		cmocka_unit_test(small_extents_get_many_ids_at_once),
+		cmocka_unit_test(session_grants_are_a_list),
 		cmocka_unit_test(near_server_comes_first),
 		cmocka_unit_test(restart_restores_the_same_sums),
 	};

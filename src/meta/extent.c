@@ -254,6 +254,12 @@ static int fits(struct commit *k)
 	return job_fits(b, freed, size, &k->c->note);
 }
 
+/* What its next grants are cut for. */
+static void note_size(struct session *s, uint64_t len)
+{
+	s->extent_bytes = s->extent_bytes == 0 ? len : (s->extent_bytes * 7 + len) / 8;
+}
+
 static void count_written(struct commit *k, const struct sub_extent_ref *e)
 {
 	struct room_egroup_info info;
@@ -286,6 +292,7 @@ static void write_extents(struct commit *k, uint64_t inode)
 					    .offset = offset,
 					    .extent = e.extent });
 		count_written(k, &e);
+		note_size(k->c->session, e.len);
 		offset += e.len;
 		if (grant != 0 && g != grant)
 			grant_write(k->sh, grant);

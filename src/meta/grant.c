@@ -146,7 +146,7 @@ void grant_end_session(struct shard *sh, uint64_t session)
 
 	if (session == 0)
 		return;
-	while ((g = room_next_grant(sh->large->room, session, 0)) != 0)
+	while ((g = room_session_grant(sh->large->room, session)) != 0)
 		grant_end(sh, g);
 	egroup_drop_empty(sh);
 }
@@ -304,6 +304,7 @@ int shard_grant(
 		return err_set(&c->note, rc, "no number for the session");
 	c->session->has_room = true;
 	ask.session = c->session->id;
+	ask.extent_bytes = c->session->extent_bytes;
 	ask.domain = domain_of(b, m->flags);
 	ask.near = near_server(sh, m->host);
 	ask.n_tiers = order(sh, b, ask.domain, ask.tiers);

@@ -54,6 +54,7 @@ struct session {
 	struct list marks;
 	uint32_t n_conns, n_marks;
 	bool has_room;             /* may hold grants or stages */
+	uint64_t extent_bytes;     /* of the extents it committed, about; 0: none yet */
 };
 
 struct mark {
