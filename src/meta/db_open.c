@@ -4,9 +4,10 @@
  *   dir/tree      the merged rows          dir/log/   the log
  *   dir/tree.old  an older copy of them, which the log still reaches back to
  *
- * A tree that cannot be trusted (it does not open, or stands ahead of the log) is put aside as
- * tree.bad and the older copy takes its place; without one the whole log is replayed, if it has not
- * been cut. */
+ * A tree that does not open is put aside as tree.bad and the older copy takes its place; without
+ * one the whole log is replayed, if it has not been cut.  Doubts about the log are another matter:
+ * a log that ends before the rows has lost what was synced, and going back to older rows would
+ * bring back what was deleted.  Nothing is moved then. */
 #include "base/check.h"
 #include "meta/db_own.h"
 #include <stdio.h>
@@ -63,6 +64,7 @@ static PARKS int open_log(struct db *db, struct err_note *note)
 	uint64_t lo;
 	int rc;
 
+	db->active = memtable_new(&db->pool, db->seed);
 	sys_secret(db->sys, &o.uuid_hi, sizeof o.uuid_hi);
 	sys_secret(db->sys, &o.uuid_lo, sizeof o.uuid_lo);
 	db->sealed = mark.index;
@@ -76,62 +78,49 @@ static PARKS int open_log(struct db *db, struct err_note *note)
 	return 0;
 }
 
-static PARKS int open_once(struct db *db, struct err_note *note)
+static void each_name(void *arg, const char *name)
 {
-	int rc;
+	bool *there = arg;
 
-	db->active = memtable_new(&db->pool, db->seed);
-	if ((rc = tree_open(db->sys, db->dir, "tree", db->o.tree_bytes_max, &db->tree, note)) < 0)
-		return rc;
-	return open_log(db, note);
+	*there = *there || strcmp(name, "tree") == 0;
 }
 
-static void undo_open(struct db *db)
+/* The tree is in doubt, or gone: puts it aside and the older copy in its place. */
+static PARKS int use_older(struct db *db, bool there, struct err_note *note)
 {
-	tree_close(db->tree);
-	log_close(db->log);
-	memtable_free(db->active);
-	db->tree = NULL;
-	db->log = NULL;
-	db->active = NULL;
-}
+	int rc = 0;
 
-/* The tree is in doubt: puts it aside and the older copy in its place. */
-static PARKS int use_older(struct db *db, struct err_note *note)
-{
-	int rc = tree_remove(db->sys, db->dir, "tree.bad", note);
-
-	if (rc < 0)
-		return rc;
-	rc = tree_rename(db->sys, db->dir, "tree", "tree.bad", note);
-	if (rc < 0 && rc != E_NOTFOUND)
-		return rc;
-	rc = tree_remove(db->sys, db->dir, "tree", note); /* its lock file */
-	if (rc < 0)
-		return rc;
-	rc = tree_rename(db->sys, db->dir, "tree.old", "tree", note);
+	if (there) {
+		rc = tree_remove(db->sys, db->dir, "tree.bad", note);
+		if (rc == 0)
+			rc = tree_rename(db->sys, db->dir, "tree", "tree.bad", note);
+	}
+	if (rc == 0)
+		rc = tree_remove(db->sys, db->dir, "tree", note); /* its lock file */
+	if (rc == 0)
+		rc = tree_rename(db->sys, db->dir, "tree.old", "tree", note);
+	if (rc == 0)
+		sys_reached(db->sys, "db: the tree made from its older copy");
 	return rc == E_NOTFOUND ? 0 : rc;
 }
 
-static PARKS int open_any(struct db *db, struct err_note *note)
+static PARKS int open_tree(struct db *db, struct err_note *note)
 {
-	struct err_note again = { "" };
-	int rc = open_once(db, note), older_rc;
+	uint64_t bytes_max = db->o.tree_bytes_max;
+	bool there = false;
+	int rc = sys_list_dir(db->sys, db->dir, each_name, &there, note);
 
-	if (rc != E_CORRUPT)
+	if (rc < 0)
 		return rc;
-	undo_open(db);
-	older_rc = use_older(db, &again);
-	if (older_rc == 0)
-		older_rc = open_once(db, &again);
-	if (older_rc < 0) {
-		if (older_rc == E_CORRUPT) /* the first finding says more */
+	if (there) {
+		rc = tree_open(db->sys, db->dir, "tree", bytes_max, &db->tree, note);
+		if (rc != E_CORRUPT)
 			return rc;
-		*note = again;
-		return older_rc;
+		sys_log(db->sys, note->text);
 	}
-	sys_reached(db->sys, "db: rows rebuilt from the older copy and the log");
-	return 0;
+	if ((rc = use_older(db, there, note)) < 0)
+		return rc;
+	return tree_open(db->sys, db->dir, "tree", bytes_max, &db->tree, note);
 }
 
 /* ---- ids ---- */
@@ -206,8 +195,8 @@ int db_open(struct sys *s, struct group *g, const struct db_opts *o, struct db *
 	waitq_init(&db->sync);
 	waitq_init(&db->merge);
 	waitq_init(&db->idle);
-	if ((rc = make_dirs(db, o->dir, note)) < 0 || (rc = open_any(db, note)) < 0 ||
-		(rc = find_ids(db, note)) < 0) {
+	if ((rc = make_dirs(db, o->dir, note)) < 0 || (rc = open_tree(db, note)) < 0 ||
+		(rc = open_log(db, note)) < 0 || (rc = find_ids(db, note)) < 0) {
 		db_free(db);
 		return rc;
 	}
