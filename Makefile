@@ -1,16 +1,17 @@
 # Verbs for people; meson.build holds everything else.  Three builds live side by side:
-#   build         what users run: self-checks on, slow audits off
+#   build         what users run, without the tests: self-checks on, slow audits off
 #   build-check   what tests and the simulation run: audits on
 #   build-asan, build-tsan, build-clang, build-fuzz
 B     ?= build
 C     ?= build-check
 OPTS  ?=
 ROWS  ?=
+PREFIX ?= /usr/local
 NINJA  = ninja $(if $(JOBS),-j$(JOBS))
 SANE   = -Db_lundef=false
 
 all: deps-build $B/build.ninja
-	@$(NINJA) -C $B
+	@$(NINJA) -C $B programs
 $B/build.ninja:
 	@scripts/deps build
 	@meson setup $B -Daudit=false $(OPTS)
@@ -26,10 +27,12 @@ sim: deps-check $C/build.ninja
 	@$(NINJA) -C $C wadi-sim
 	@$C/wadi-sim $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEEDS),--seeds $(SEEDS)) \
 		$(if $(SEED),--seed $(SEED))
-bench: deps-bench all
+bench: deps-bench bench-programs
 	@bench/run --build $B --kind short --rows '$(ROWS)'
-bench-long: deps-bench all
+bench-long: deps-bench bench-programs
 	@bench/run --build $B --kind long --rows '$(ROWS)'
+bench-programs: deps-build $B/build.ninja
+	@$(NINJA) -C $B bench-programs
 
 asan: deps-all
 	@$(MAKE) --no-print-directory check C=build-asan OPTS="-Db_sanitize=address,undefined $(SANE)"
@@ -40,12 +43,21 @@ fuzz: deps-all
 format: deps-all
 	@git ls-files '*.[ch]' | xargs clang-format -i
 
+# PREFIX says where it will be used, DESTDIR where to put it meanwhile (for packages).
 install: all
-	@meson install -C $B --no-rebuild
+	@meson configure $B -Dprefix=$(abspath $(PREFIX))
+	@$(NINJA) -C $B programs
+	@meson install -C $B --no-rebuild --quiet
+	@echo "installed below $(DESTDIR)$(abspath $(PREFIX))"
+uninstall:
+	@$(NINJA) -C $B uninstall >/dev/null
+	@xargs -d '\n' rm -f <$B/meson-logs/pages.txt
+	@echo "removed what $B had installed"
 clean:
 	rm -rf $B $C build-asan build-tsan build-clang build-fuzz
 
 deps-%:
 	@scripts/deps $*
-.PHONY: all demo check sim bench bench-long asan tsan fuzz format install clean
+.PHONY: all demo check sim bench bench-long asan tsan fuzz format install uninstall \
+	clean bench-programs
 .DEFAULT_GOAL := all

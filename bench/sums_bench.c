@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How fast the checksums of an extent are, beside memcpy over the same warm memory.
- * usage: sums_bench [BYTES [ROUNDS]] */
+ * usage: sums-bench [BYTES [ROUNDS]] */
 #include "base/copy.h"
 #include "base/sums.h"
 #include <stdio.h>

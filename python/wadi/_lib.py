@@ -3,6 +3,7 @@
 import ctypes as c
 import ctypes.util
 import os
+import sysconfig
 
 u32, u64 = c.c_uint32, c.c_uint64
 
@@ -162,11 +163,16 @@ _FUNCTIONS = {
 
 
 def _candidates():
-    """WADI_LIB, then beside the package, then what the system finds."""
+    """WADI_LIB, then beside the package, then below the same prefix, then what the system finds."""
     if os.environ.get("WADI_LIB"):
         yield os.environ["WADI_LIB"]
         return
-    yield os.path.join(os.path.dirname(os.path.abspath(__file__)), "libwadi.so.0")
+    here = os.path.dirname(os.path.abspath(__file__))
+    yield os.path.join(here, "libwadi.so.0")
+    prefix, below, _ = here.rpartition("/lib/python")
+    if below:
+        for folder in ("lib", "lib/" + (sysconfig.get_config_var("MULTIARCH") or ""), "lib64"):
+            yield os.path.join(prefix, folder, "libwadi.so.0")
     yield "libwadi.so.0"
     found = ctypes.util.find_library("wadi")
     if found:
