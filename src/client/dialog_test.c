@@ -22,7 +22,7 @@ static struct world {
 	bool answered[NUMBERS_MAX];      /* the client may have heard */
 	uint64_t last;
 	unsigned busy;                   /* so many requests are told to come back later */
-	bool forget, mute;
+	bool forget, mute, refuse;
 	unsigned requests;
 	int result[PUTTERS];
 	struct rpc_request kept[NUMBERS_MAX]; /* never answered */
@@ -63,6 +63,10 @@ static void on_put(void *arg, struct rpc_request *r)
 	if (w.busy > 0) {
 		w.busy--;
 		rpc_reply_error(r, E_BUSY, NULL, RPC_NOW);
+		return;
+	}
+	if (w.refuse) {
+		rpc_reply_error(r, E_NOTFOUND, NULL, RPC_NOW);
 		return;
 	}
 	/* (S1) seen from the other side */
@@ -259,6 +263,21 @@ static void test_busy_is_asked_again(void **state)
 	assert_int_equal(w.last, PUTTERS);
 }
 
+/* An answer is the end of it: nothing about a change that was refused is unknown. */
+static PARKS void refused(struct sys *s, struct dialog *d)
+{
+	w.refuse = true;
+	check(put_once(d, sys_after(s, SYS_SEC), NULL) == E_NOTFOUND);
+	check(w.requests == 1);
+	w.refuse = false;
+	check(put_once(d, sys_after(s, SYS_SEC), NULL) == 0);
+}
+
+static void test_refusal(void **state)
+{
+	run(1, refused, NULL);
+}
+
 /* ---- what cannot be known ---- */
 static PARKS void forgotten(struct sys *s, struct dialog *d)
 {
@@ -361,7 +380,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_window), cmocka_unit_test(test_broken_connections),
-		cmocka_unit_test(test_busy_is_asked_again),
+		cmocka_unit_test(test_busy_is_asked_again), cmocka_unit_test(test_refusal),
 			cmocka_unit_test(test_forgotten_session),
 		cmocka_unit_test(test_deadlines), cmocka_unit_test(test_first_connection),
 	};

@@ -220,6 +220,7 @@ static int answered_error(struct rpc_call *call, const struct frame *f, const ui
 	if (!err_known(rc))
 		rc = E_UNSUPPORTED; /* a newer peer's: its words say what it is */
 	note_take(&call->note, rc, m.note);
+	call->reply_op = f->op; /* whoever asked can tell a refusal from a broken connection */
 	return rc;
 }
 
