@@ -4,8 +4,9 @@
  *   made ----> fresh ----> bound to a job ----> empty for ARENA_IDLE_MS ----> destroyed
  *                               ^------------------'  (the job writes again)
  *
- * The keeper destroys what is idle and makes and faults in fresh ones behind it.  A job that finds
- * no fresh arena takes one that is not faulted in yet, or the place of another job's idle one. */
+ * The keeper destroys what is idle and makes and faults in fresh ones behind it: at once what will
+ * be written next, the rest in a share of the time.  A job that finds no fresh arena takes one that
+ * is not faulted in yet, or the place of another job's idle one. */
 #include "store/own.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -270,20 +271,40 @@ static struct arena *unready(struct device *d)
 	return arena_new(d, &a, NULL) == 0 ? a : NULL;
 }
 
+/* Who writes soon finds memory that is ready: nothing has to be made at the cost of others. */
+static bool unhurried(const struct device *d, const struct arena *a)
+{
+	uint64_t ready = 0;
+
+	list_each(it, &d->arenas.fresh)
+		ready += container_of(it, struct arena, link)->ready_bytes;
+	return !a->bound && ready >= READY_SOON_BYTES;
+}
+
 int arenas_keep(void *device)
 {
 	struct device *d = device;
 	struct sys *s = d->store->sys;
-	struct arena *a;
+	struct loop *l = sys_loop(s);
+	uint64_t rested_ns = 0; /* from then on there is work again for those without hurry */
 	int rc = 0;
 
 	while (rc != E_CANCELED) {
-		destroy_idle(d, loop_now_ns(sys_loop(s)));
+		uint64_t now_ns = loop_now_ns(l), until_ns = sys_after(s, KEEP_EVERY_MS * SYS_MS);
+		struct arena *a;
+
+		destroy_idle(d, now_ns);
 		a = unready(d);
-		if (a != NULL && (rc = prefault_step(a)) == 0)
-			continue;
+		if (a != NULL && (now_ns >= rested_ns || !unhurried(d, a))) {
+			rc = prefault_step(a);
+			rested_ns = loop_now_ns(l) + (loop_now_ns(l) - now_ns) * REST_SHARE;
+			if (rc == 0)
+				continue;
+		} else if (a != NULL && rested_ns < until_ns) {
+			until_ns = rested_ns;
+		}
 		if (rc != E_CANCELED)
-			rc = waitq_wait(&d->arenas.wanted, sys_after(s, KEEP_EVERY_MS * SYS_MS));
+			rc = waitq_wait(&d->arenas.wanted, until_ns);
 	}
 	return 0;
 }

@@ -14,6 +14,9 @@
 #define MADV_POPULATE_READ  22
 #define MADV_POPULATE_WRITE 23
 #endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 #define HUGE_BYTES (UINT64_C(2) << 20)
 
 enum { SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL, PAGE = 4096 };
@@ -98,16 +101,39 @@ int sys_shm_reader(struct sys_shm *m, struct sys_shm **ret_reader, struct err_no
 	return rc < 0 ? err_set(note, rc, "shared memory: %s", err_text(rc)) : 0;
 }
 
+/* Huge pages are mapped as such only where memory and file are aligned alike. */
+static void *map_aligned(const struct sys_shm *m, int prot)
+{
+	size_t room = m->len + HUGE_BYTES, front;
+	char *p = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *at;
+
+	if (p == MAP_FAILED)
+		return p;
+	front = (HUGE_BYTES - (uintptr_t)p % HUGE_BYTES) % HUGE_BYTES;
+	at = mmap(p + front, m->len, prot, MAP_SHARED | MAP_FIXED, m->fd, 0);
+	if (at == MAP_FAILED) {
+		check(munmap(p, room) == 0);
+		return at;
+	}
+	if (front > 0)
+		check(munmap(p, front) == 0);
+	at = p + front + (m->len + PAGE - 1) / PAGE * PAGE;
+	check(munmap(at, (size_t)(p + room - at)) == 0);
+	return p + front;
+}
+
 int sys_shm_map(struct sys_shm *m, void **ret_p, struct err_note *note)
 {
+	int prot = PROT_READ | (m->writable ? PROT_WRITE : 0);
+	bool huge = m->len >= HUGE_BYTES;
 	void *p;
 
 	if (m->at == NULL) {
-		p = mmap(NULL, m->len, PROT_READ | (m->writable ? PROT_WRITE : 0), MAP_SHARED,
-			m->fd, 0);
+		p = huge ? map_aligned(m, prot) : mmap(NULL, m->len, prot, MAP_SHARED, m->fd, 0);
 		if (p == MAP_FAILED)
 			return fail(note, "mapping", "");
-		if (m->len >= HUGE_BYTES)
+		if (huge)
 			madvise(p, m->len, MADV_HUGEPAGE); /* where the host offers them */
 		m->at = p;
 	}
@@ -138,10 +164,27 @@ struct prefault {
 	int os;
 };
 
+/* Makes huge pages of the whole ones in the range.  Hosts that give none for shared memory on a
+ * fault still make one of pages that are there, and a single one is enough: 2 MiB cost an eighth of
+ * what they cost in pieces, in every process that maps them.  What fails here is done in pieces. */
+static void collapse(const struct prefault *p)
+{
+	uintptr_t from = ((uintptr_t)p->at + HUGE_BYTES - 1) & ~(uintptr_t)(HUGE_BYTES - 1);
+	uintptr_t end = ((uintptr_t)p->at + p->len) & ~(uintptr_t)(HUGE_BYTES - 1);
+
+	for (uintptr_t at = from; at < end; at += HUGE_BYTES)
+		if (madvise((void *)at, PAGE, MADV_POPULATE_WRITE) != 0)
+			return;
+	if (from < end)
+		madvise((void *)from, end - from, MADV_COLLAPSE);
+}
+
 static void prefault(void *arg)
 {
 	struct prefault *p = arg;
 
+	if (p->write)
+		collapse(p);
 	/* the kernel refuses with a code where a touch would end in a signal */
 	if (madvise(p->at, p->len, p->write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) == 0)
 		return;
