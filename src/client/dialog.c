@@ -204,10 +204,11 @@ PARKS static int ask_numbered(struct dialog *se, struct ask *a, uint64_t number,
 			sys_reached(se->sys, "busy: asked again");
 		else
 			sys_reached(se->sys, "broken: asked again");
+		if (back_off(se, until_ns) < 0)
+			return err_set(note, E_CANCELED, "waiting to repeat a request to %s",
+				se->addr);
 		if (sys_now_ns(se->sys) >= until_ns)
 			return rc;
-		if ((rc = back_off(se, until_ns)) < 0)
-			return err_set(note, rc, "waiting to repeat a request to %s", se->addr);
 	}
 }
 

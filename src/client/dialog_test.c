@@ -7,6 +7,7 @@
 #include "client/dialog.h"
 #include "base/check.h"
 #include "sys/sim/sim.h"
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -270,6 +271,9 @@ static PARKS void refused(struct sys *s, struct dialog *d)
 	check(put_once(d, sys_after(s, SYS_SEC), NULL) == E_NOTFOUND);
 	check(w.requests == 1);
 	w.refuse = false;
+	w.busy = UINT_MAX;
+	check(put_once(d, sys_after(s, SYS_SEC), NULL) == E_BUSY);
+	w.busy = 0;
 	check(put_once(d, sys_after(s, SYS_SEC), NULL) == 0);
 }
 

@@ -157,7 +157,7 @@ struct rpc_call {
 	void *done_arg;           /* in */
 	/* out */
 	int rc;                   /* 0, or the error that the other side answered, or ours */
-	uint16_t reply_op, reply_version;
+	uint16_t reply_op, reply_version; /* OP_error: rc is the other side's */
 	struct bytes reply;       /* fields; valid until rpc_call_fini() */
 	struct bytes reply_data;  /* in into when that was given */
 	struct err_note note;
