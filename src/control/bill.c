@@ -1,32 +1,78 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What jobs held and moved.  Held bytes are looked at every TICK_MS and at the end; between two
- * looks they count as they were at the first. */
+/* What jobs held and moved.  The shard's meters are told of every change; here what they say is
+ * added to what was billed before this process began, and put into rows now and then. */
 #include "control/own.h"
 
-static uint64_t now_ms(const struct control *ctl)
+enum { NS_PER_MS = 1000000 };
+
+/* ---- sums ---- */
+static unsigned __int128 byte_ms(const struct row_bill *row)
 {
-	return loop_now_ns(sys_loop(ctl->sys)) / SYS_MS;
+	return (unsigned __int128)row->byte_ms_hi << 64 | row->byte_ms_lo;
+}
+
+static void add(struct row_bill *row, const struct meter *held, const struct shard_io *io)
+{
+	unsigned __int128 sum = byte_ms(row) + held->byte_ns / NS_PER_MS;
+
+	row->byte_ms_hi = (uint64_t)(sum >> 64);
+	row->byte_ms_lo = (uint64_t)sum;
+	if (held->peak_bytes > row->peak_bytes)
+		row->peak_bytes = held->peak_bytes;
+	row->written_bytes += io->written_bytes;
+	row->read_bytes += io->read_bytes;
+	row->writes += io->writes;
+	row->reads += io->reads;
+}
+
+/* Up to this moment. */
+static struct row_bill bill_of(const struct control *ctl, const struct job *j, uint8_t tier)
+{
+	const struct shard_use *u = shard_use(ctl->sh, j->id);
+	struct row_bill row = j->before[tier];
+	struct meter m;
+
+	row.job = j->id;
+	row.tier = tier;
+	if (u == NULL || j->state.now == JOB_ENDED)
+		return row;
+	m = u->meters[tier];
+	meter_settle(&m, loop_now_ns(sys_loop(ctl->sys)));
+	add(&row, &m, &u->io[tier]);
+	return row;
 }
 
 /* ---- rows ---- */
-void bill_write(struct control *ctl, struct job *j)
+static void save(struct control *ctl, struct job *j, const struct row_bill *row)
 {
-	for (uint64_t t = 0; t < TIER_COUNT; t++) {
-		const struct meter *m = &j->meters[t];
-		struct row_bill row = { .job = j->id,
-			.tier = t,
-			.byte_ms_hi = m->byte_ms_hi,
-			.byte_ms_lo = m->byte_ms_lo,
-			.peak_bytes = m->peak_bytes,
-			.written_bytes = m->written_bytes,
-			.read_bytes = m->read_bytes,
-			.writes = m->writes,
-			.reads = m->reads };
-		uint8_t key[ROW_bill_KEY_MAX], value[ROW_bill_VALUE_MAX];
+	uint8_t key[ROW_bill_KEY_MAX], value[ROW_bill_VALUE_MAX];
 
-		db_put(shard_db(ctl->sh), row_bill_key(&row, key), row_bill_put(&row, value));
+	if (memcmp(row, &j->saved[row->tier], sizeof *row) == 0)
+		return;
+	db_put(shard_db(ctl->sh), row_bill_key(row, key), row_bill_put(row, value));
+	j->saved[row->tier] = *row;
+}
+
+void bill_close(struct control *ctl, struct job *j)
+{
+	check(j->state.now == JOB_ENDING);
+	for (uint8_t t = 0; t < TIER_COUNT; t++) {
+		j->before[t] = bill_of(ctl, j, t);
+		save(ctl, j, &j->before[t]);
 	}
-	j->billed = true;
+}
+
+void bill_save(struct control *ctl)
+{
+	list_each (it, &ctl->jobs) {
+		struct job *j = container_of(it, struct job, link);
+
+		for (uint8_t t = 0; t < TIER_COUNT && j->state.now != JOB_ENDED; t++) {
+			struct row_bill row = bill_of(ctl, j, t);
+
+			save(ctl, j, &row);
+		}
+	}
 }
 
 void bill_delete(struct control *ctl, const struct job *j)
@@ -47,90 +93,16 @@ int bill_load(struct control *ctl, struct job *j)
 	row_range_one(&r, ROW_bill_TABLE, j->id);
 	db_iter_begin(&it, shard_db(ctl->sh), r.from, r.to);
 	while (rc == 0 && db_iter_next(&it, &key, &value)) {
-		struct row_bill row;
-		struct meter *m;
+		struct row_bill row = { .job = 0 };
 
 		if (row_bill_key_get(key, &row) < 0 || row_bill_get(value, &row) < 0
-			|| row.tier >= TIER_COUNT) {
+			|| row.tier >= TIER_COUNT)
 			rc = E_CORRUPT;
-			break;
-		}
-		m = &j->meters[row.tier];
-		*m = (struct meter){ .byte_ms_hi = row.byte_ms_hi,
-			.byte_ms_lo = row.byte_ms_lo,
-			.peak_bytes = row.peak_bytes,
-			.written_bytes = row.written_bytes,
-			.read_bytes = row.read_bytes,
-			.writes = row.writes,
-			.reads = row.reads };
+		else
+			j->before[row.tier] = j->saved[row.tier] = row;
 	}
 	db_iter_end(&it);
-	for (int t = 0; t < TIER_COUNT; t++)
-		meter_resume(&j->meters[t], now_ms(ctl), 0); /* until the first look */
 	return rc;
-}
-
-/* ---- looking ---- */
-static void add_held(void *arg, uint64_t domain, uint8_t tier, uint64_t held_bytes)
-{
-	struct job *j = job_find(arg, domain);
-
-	if (j != NULL)
-		j->held[tier] += held_bytes;
-}
-
-static void count_one(struct meter *m, const struct shard_io *now, struct shard_io *counted)
-{
-	m->written_bytes += now->written_bytes - counted->written_bytes;
-	m->read_bytes += now->read_bytes - counted->read_bytes;
-	m->writes += now->writes - counted->writes;
-	m->reads += now->reads - counted->reads;
-	*counted = *now;
-}
-
-static void look_at(struct control *ctl, struct job *j)
-{
-	const struct shard_use *u = shard_use(ctl->sh, j->id);
-
-	if (u != NULL)
-		j->held[TIER_DRAM] += u->slab_bytes;
-	for (int t = 0; t < TIER_COUNT; t++) {
-		if (j->held[t] != j->meters[t].held_bytes || j->held[t] != 0)
-			j->billed = false;
-		meter_hold(&j->meters[t], now_ms(ctl), j->held[t]);
-		if (u == NULL || memcmp(&u->io[t], &j->counted[t], sizeof u->io[t]) == 0)
-			continue;
-		count_one(&j->meters[t], &u->io[t], &j->counted[t]);
-		j->billed = false;
-	}
-}
-
-void bill_look(struct control *ctl)
-{
-	if (ctl->n_active == 0)
-		return;
-	list_each (it, &ctl->jobs) {
-		struct job *j = container_of(it, struct job, link);
-
-		memset(j->held, 0, sizeof j->held);
-	}
-	room_held(large_room(ctl->sh), add_held, ctl);
-	list_each (it, &ctl->jobs) {
-		struct job *j = container_of(it, struct job, link);
-
-		if (j->state.now != JOB_ENDED)
-			look_at(ctl, j);
-	}
-}
-
-void bill_save(struct control *ctl)
-{
-	list_each (it, &ctl->jobs) {
-		struct job *j = container_of(it, struct job, link);
-
-		if (j->state.now != JOB_ENDED && !j->billed)
-			bill_write(ctl, j);
-	}
 }
 
 /* ---- the request ---- */
@@ -147,16 +119,16 @@ static void fill(struct control *ctl, const struct shard_call *c, const struct j
 	ret->job = wire_list_end(&l);
 	l = wire_list_begin(room + len / 2, len / 2, c->version);
 	for (uint8_t t = 0; t < TIER_COUNT; t++) {
-		const struct meter *m = &j->meters[t];
+		struct row_bill row = bill_of(ctl, j, t);
 
 		fits = sub_bill_line_add(&l, &(struct sub_bill_line){ .tier = t,
-			.byte_seconds_hi = m->byte_ms_hi,
-			.byte_seconds_lo = m->byte_ms_lo,
-			.peak_bytes = m->peak_bytes,
-			.written_bytes = m->written_bytes,
-			.read_bytes = m->read_bytes,
-			.writes = m->writes,
-			.reads = m->reads });
+			.byte_seconds_hi = row.byte_ms_hi,
+			.byte_seconds_lo = row.byte_ms_lo,
+			.peak_bytes = row.peak_bytes,
+			.written_bytes = row.written_bytes,
+			.read_bytes = row.read_bytes,
+			.writes = row.writes,
+			.reads = row.reads });
 		check(fits);
 	}
 	ret->lines = wire_list_end(&l);
@@ -176,9 +148,7 @@ void on_job_bill(void *arg, struct rpc_request *r)
 	rc = decoded(&c, msg_job_bill_get(r->body.p, r->body.len, r->version, &m));
 	if (rc == 0)
 		rc = job_of(ctl, &c, m.job, &j);
-	if (rc == 0) {
-		bill_look(ctl);
+	if (rc == 0)
 		fill(ctl, &c, j, room, sizeof room, &ok);
-	}
 	answer(ctl, r, &c, rc, OP_job_bill_ok, &ok);
 }

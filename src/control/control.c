@@ -134,14 +134,13 @@ static PARKS int tick(void *arg)
 {
 	struct control *ctl = arg;
 
-	fiber_note(0, "looks at leases, servers and bills");
+	fiber_note(0, "looks at leases and servers");
 	for (;;) {
 		uint64_t now_ns = loop_now_ns(sys_loop(ctl->sys));
 		bool stalled = now_ns - ctl->ticked_ns > STALL_MS * SYS_MS;
 
 		ctl->ticked_ns = now_ns;
 		if (shard_failed(ctl->sh) == 0) {
-			bill_look(ctl);
 			servers_look(ctl, stalled);
 			jobs_look(ctl, stalled);
 			if (now_ns - ctl->saved_ns >= LIMIT_BILL_SAVE_MS * SYS_MS) {
@@ -211,10 +210,8 @@ void control_free(struct control *ctl)
 	check(list_empty(&ctl->conn_list));
 	group_cancel(&ctl->fibers);
 	(void)group_wait(&ctl->fibers);
-	if (shard_failed(ctl->sh) == 0) {
-		bill_look(ctl);
+	if (shard_failed(ctl->sh) == 0)
 		bill_save(ctl);
-	}
 	jobs_fini(ctl);
 	servers_fini(ctl);
 	map_fini(&ctl->conns);

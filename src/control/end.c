@@ -100,17 +100,15 @@ static PARKS int steps(struct control *ctl, struct job *j)
 	if ((rc = synced(ctl)) < 0)
 		return rc;
 	cut(ctl, j);
-	bill_look(ctl); /* while what it holds is still there to be seen */
 	if ((rc = drop_buckets(ctl, j)) < 0 || (rc = wait_for_room(ctl, j)) < 0)
 		return rc;
 	check(shard_job_dropping(ctl->sh, j->id) == 0);
-	bill_look(ctl);
+	bill_close(ctl, j);
 	sm_move(&j->state, JOB_ENDED);
 	ctl->n_active--;
 	ctl->n_ended++;
 	j->row.ended_ms = sys_wall_ms(ctl->sys);
 	job_write(ctl, j);
-	bill_write(ctl, j);
 	shard_job_forget(ctl->sh, j->id);
 	return synced(ctl);
 }

@@ -66,11 +66,13 @@ static int load_one(struct control *ctl, struct bytes key, struct bytes value)
 		|| row.state < JOB_ACTIVE || row.state > JOB_ENDED || row.epoch == 0
 		|| row.epoch > TOKEN_EPOCH_MAX || row.latency > LATENCY_INSENSITIVE)
 		return E_CORRUPT;
-	if ((j = add(ctl, &row)) == NULL || bill_load(ctl, j) < 0)
+	if ((j = add(ctl, &row)) == NULL)
 		return E_NOMEM;
-	if (row.state != JOB_ACTIVE)
+	if (bill_load(ctl, j) < 0)
+		return E_CORRUPT;
+	if (row.state == JOB_ENDED)
 		return 0;
-	return shard_job_begin(ctl->sh, j->id, row.quota_bytes);
+	return shard_job_begin(ctl->sh, j->id, row.quota_bytes, row.state == JOB_ACTIVE);
 }
 
 int jobs_load(struct control *ctl, struct err_note *note)
@@ -226,7 +228,7 @@ int job_quota(void *arg, uint64_t job, uint64_t bytes, struct err_note *note)
 
 	if (j == NULL || j->row.quota_bytes == 0)
 		return 0;
-	held = room_domain_held(large_room(ctl->sh), job);
+	held = room_domain_held(large_room(ctl->sh), job, TIER_COUNT);
 	if (bytes <= j->row.quota_bytes && held <= j->row.quota_bytes - bytes)
 		return 0;
 	return err_set(note, E_FULL, "the job's quota is %llu bytes, %llu are held",
@@ -292,7 +294,7 @@ static int new_job(struct control *ctl, struct shard_call *c, const struct msg_j
 	row.job = db_next_id(shard_db(ctl->sh));
 	if (row.job == 0)
 		return err_set(&c->note, E_BUSY, "the next block of ids is not there yet");
-	if (shard_job_begin(ctl->sh, row.job, row.quota_bytes) < 0
+	if (shard_job_begin(ctl->sh, row.job, row.quota_bytes, true) < 0
 		|| (j = add(ctl, &row)) == NULL) {
 		shard_job_forget(ctl->sh, row.job);
 		return err_set(&c->note, E_NOMEM, "no memory for a job");

@@ -33,13 +33,11 @@ struct job {
 	uint64_t heard_ns;      /* last call, or the last connection's end */
 	uint32_t n_conns;
 	bool ending;            /* a fiber is at its end */
-	bool billed;            /* the rows of its bill say what the meters do */
 	uint32_t n_waiting;     /* requests that wait for its end */
 	int end_rc;             /* why that fiber could not go on */
 	struct waitq ended;     /* told when it has ended, or could not */
-	struct meter meters[TIER_COUNT];
-	uint64_t held[TIER_COUNT]; /* while everybody's is summed up */
-	struct shard_io counted[TIER_COUNT]; /* of the shard's counts: in the meters */
+	struct row_bill before[TIER_COUNT]; /* up to the start of this process, or to its end */
+	struct row_bill saved[TIER_COUNT];  /* as the rows say */
 	uint8_t name[LIMIT_COMPONENT_BYTES_MAX];
 };
 
@@ -113,8 +111,7 @@ rpc_handler on_job_end;
 
 /* ---- bill.c ---- */
 int bill_load(struct control *ctl, struct job *j);
-void bill_look(struct control *ctl);                    /* what everybody holds now */
-void bill_write(struct control *ctl, struct job *j);
+void bill_close(struct control *ctl, struct job *j);    /* nothing is added any more */
 void bill_save(struct control *ctl);                    /* of all active jobs */
 void bill_delete(struct control *ctl, const struct job *j);
 rpc_handler on_job_bill;

@@ -282,6 +282,50 @@ static void drops(void)
 	storage_away();
 }
 
+static uint64_t held(uint64_t job)
+{
+	struct sub_tier_status t = kit_tier(kit_status(job).tiers, TIER_DRAM);
+
+	return t.used_bytes + t.granted_bytes;
+}
+
+/* The bill is what the status says, integrated, but for what changed while we were asking. */
+static void billed(void)
+{
+	struct sub_bill_line line;
+	struct msg_job_end_ok ok;
+	struct deleting d;
+	uint64_t due = 0, slack = 0, asked_ns;
+	struct file f;
+
+	st = (struct storage){ .server = 0 };
+	storage_up(1);
+	f = (struct file){ .j = kit_register("large", 0, 0) };
+	kit_enter(&f.j);
+	f.bucket = kit_bucket(f.j.conn, &(struct msg_bucket_create){ .name = BYTES("b") });
+	asked_ns = sys_now_ns(kit.sys);
+	for (uint64_t i = 0; i < 20; i++) {
+		write_file(&f, "x", MIB + i * 4096);
+		slack += held(f.j.id) * (sys_now_ns(kit.sys) - asked_ns);
+		due += held(f.j.id) * (37 + i);
+		kit_sleep(37 + i);
+		asked_ns = sys_now_ns(kit.sys);
+		delete_begin(&d, &f, "x");
+		check(delete_end(&d, 1000) == 0);
+		slack += MIB * 2 * (sys_now_ns(kit.sys) - asked_ns);
+		due += held(f.j.id) * 11;
+		kit_sleep(11);
+		asked_ns = sys_now_ns(kit.sys);
+	}
+	rpc_close(f.j.conn);
+	line = kit_bill(f.j.id, TIER_DRAM);
+	check(line.byte_seconds_hi == 0 && line.byte_seconds_lo >= due);
+	check(line.byte_seconds_lo <= due + slack / SYS_MS);
+	check(slack / SYS_MS < due / 10); /* so it says something */
+	check(kit_end(kit.admin, f.j.id, &ok) == 0);
+	storage_away();
+}
+
 /* Nothing is answered before the server has dropped it or is fenced; later it hears of it still. */
 static void silence(void)
 {
@@ -467,6 +511,7 @@ static void strangers(void)
 }
 
 static void drops_before_it_answers(void **state) { kit_run(drops); }
+static void is_billed(void **state) { kit_run(billed); }
 static void is_silent_then_fenced(void **state) { kit_run(silence); }
 static void hears_again_after_a_break(void **state) { kit_run(broken); }
 static void hears_again_after_a_start(void **state) { kit_run(restarted); }
@@ -479,6 +524,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(drops_before_it_answers),
+		cmocka_unit_test(is_billed),
 		cmocka_unit_test(is_silent_then_fenced),
 		cmocka_unit_test(hears_again_after_a_break),
 		cmocka_unit_test(hears_again_after_a_start),

@@ -1,24 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* meter.h: the bill of one job in one tier: bytes held, times how long, and what was moved.
+/* meter.h: bytes held, times how long: what one job is billed for in one tier.
  *
- * Held bytes change at moments; between two of them they are constant, so the integral is exact.
- * Times are milliseconds of any clock that does not go back; a time before the last one counts as
- * that. */
+ * Told of every change at its time, so the integral is exact.  Times are nanoseconds of any clock
+ * that does not go back; a time before the last one counts as that. */
 #ifndef CORE_METER_H
 #define CORE_METER_H
 #include <stdint.h>
 
 struct meter {
-	uint64_t held_bytes, at_ms; /* since then */
-	uint64_t byte_ms_hi, byte_ms_lo;
-	uint64_t peak_bytes;
-	uint64_t written_bytes, read_bytes, writes, reads;
+	uint64_t held_bytes, at_ns; /* since then */
+	uint64_t peak_bytes;        /* the most that was held for any time */
+	unsigned __int128 byte_ns;  /* up to at_ns */
 };
 
-/* held_bytes are held from now_ms on. */
-void meter_hold(struct meter *m, uint64_t now_ms, uint64_t held_bytes);
-/* The integral up to now_ms; changes nothing but the place from which it goes on. */
-void meter_settle(struct meter *m, uint64_t now_ms);
-/* After a restart: the held bytes are those of now_ms, the time between was not held. */
-void meter_resume(struct meter *m, uint64_t now_ms, uint64_t held_bytes);
+/* So many bytes more, or less, are held from now_ns on. */
+void meter_change(struct meter *m, uint64_t now_ns, int64_t change);
+/* The held bytes are these from now_ns on; nothing was held before the first call. */
+void meter_hold(struct meter *m, uint64_t now_ns, uint64_t held_bytes);
+/* The integral up to now_ns; changes nothing but the place from which it goes on. */
+void meter_settle(struct meter *m, uint64_t now_ns);
 #endif

@@ -139,6 +139,8 @@ void room_egroup_free(struct room *r, struct egroup *e)
 	uint64_t room = tier_appends(d->tier) ? e->used_room + e->granted + e->orphaned : e->bytes;
 
 	check(e->live);
+	e->used = e->granted = 0;
+	room_look_held(r, e);
 	while (e->grants != NONE)
 		room_grant_free(r, &r->grants[e->grants]);
 	if (!e->lost) {
@@ -220,6 +222,24 @@ void room_grant_free(struct room *r, struct grant *g)
 	r->grants_free = self;
 }
 
+/* ---- what domains hold ---- */
+void room_watch(struct room *r,
+	void (*fn)(void *arg, uint64_t domain, uint8_t tier, int64_t change), void *arg)
+{
+	r->watch = fn;
+	r->watch_arg = arg;
+}
+
+void room_look_held(struct room *r, struct egroup *e)
+{
+	uint64_t held = e->lost ? 0 : e->used + e->granted;
+	int64_t change = (int64_t)(held - e->held);
+
+	e->held = held;
+	if (change != 0 && r->watch != NULL)
+		r->watch(r->watch_arg, e->domain, device_of(r, e)->tier, change);
+}
+
 /* ---- empty egroups ---- */
 static bool is_empty(const struct egroup *e)
 {
@@ -283,6 +303,7 @@ static void lose(struct room *r, struct egroup *e)
 	device_of(r, e)->taken -= e->bytes;
 	e->granted = e->orphaned = 0;
 	e->lost = e->closed = true;
+	room_look_held(r, e);
 	room_look_empty(r, e);
 }
 
@@ -360,6 +381,7 @@ int room_commit(struct room *r, uint64_t session, uint64_t egroup, uint64_t exte
 	e->granted -= room;
 	e->used += len;
 	e->used_room += room;
+	room_look_held(r, e);
 	return 0;
 }
 
@@ -377,6 +399,7 @@ void room_uncommit(struct room *r, uint64_t session, uint64_t egroup, uint64_t e
 	e->granted += room;
 	e->used -= len;
 	e->used_room -= room;
+	room_look_held(r, e);
 }
 
 bool room_grant_end(struct room *r, uint64_t extent_first, struct room_rest *ret_rest)
@@ -394,6 +417,7 @@ bool room_grant_end(struct room *r, uint64_t extent_first, struct room_rest *ret
 	e->granted -= g->credit;
 	e->orphaned += g->credit;
 	room_grant_free(r, g);
+	room_look_held(r, e);
 	room_look_empty(r, e);
 	return true;
 }
@@ -411,6 +435,7 @@ void room_unlink(struct room *r, uint64_t egroup, uint64_t len)
 	e->used_room -= room;
 	if (!e->lost)
 		e->orphaned += room;
+	room_look_held(r, e);
 	room_look_empty(r, e);
 }
 

@@ -130,10 +130,11 @@ struct room_sum {
 /* server 0: all; tier TIER_COUNT: all; domain 0: all (for one domain capacity and free are zero).
  */
 struct room_sum room_sum(const struct room *r, uint32_t server, uint8_t tier, uint64_t domain);
-/* What each domain holds, used and granted: calls each for every egroup that is not lost. */
-void room_held(const struct room *r,
-	void (*each)(void *arg, uint64_t domain, uint8_t tier, uint64_t held_bytes), void *arg);
-uint64_t room_domain_held(const struct room *r, uint64_t domain);
+/* What a domain holds in a tier (TIER_COUNT: in all): used and granted, but for what is lost. */
+uint64_t room_domain_held(const struct room *r, uint64_t domain, uint8_t tier);
+/* From now on fn is told of every change of that.  It must not call back. */
+void room_watch(struct room *r,
+	void (*fn)(void *arg, uint64_t domain, uint8_t tier, int64_t change), void *arg);
 /* Devices of the tier on servers that are up, and what is free on them. */
 uint32_t room_devices(const struct room *r, uint8_t tier, uint64_t *ret_free);
 void room_audit(const struct room *r); /* stops the process when an invariant does not hold */

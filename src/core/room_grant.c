@@ -236,5 +236,7 @@ int room_grant(
 		give_back(&c);
 		return E_FULL;
 	}
+	for (uint32_t i = 0; i < c.n; i++)
+		room_look_held(r, room_find(r, c.parts[i].egroup));
 	return (int)c.n;
 }

@@ -93,17 +93,6 @@ struct room_sum room_sum(const struct room *r, uint32_t server, uint8_t tier, ui
 	return s;
 }
 
-void room_held(const struct room *r,
-	void (*each)(void *arg, uint64_t domain, uint8_t tier, uint64_t held_bytes), void *arg)
-{
-	for (uint32_t i = 0; i < r->egroups_top; i++) {
-		const struct egroup *e = &r->egroups[i];
-
-		if (e->live && !e->lost && e->used + e->granted > 0)
-			each(arg, e->domain, device_of(r, e)->tier, e->used + e->granted);
-	}
-}
-
 uint32_t room_devices(const struct room *r, uint8_t tier, uint64_t *ret_free)
 {
 	uint32_t n = 0;
@@ -120,13 +109,14 @@ uint32_t room_devices(const struct room *r, uint8_t tier, uint64_t *ret_free)
 	return n;
 }
 
-uint64_t room_domain_held(const struct room *r, uint64_t domain)
+uint64_t room_domain_held(const struct room *r, uint64_t domain, uint8_t tier)
 {
 	const uint32_t *head = map64_get(&r->domain_at, domain);
 	uint64_t held = 0;
 
 	for (uint32_t i = head != NULL ? *head : NONE; i != NONE; i = r->egroups[i].next)
-		held += r->egroups[i].lost ? 0 : r->egroups[i].used + r->egroups[i].granted;
+		if (tier == TIER_COUNT || device_of(r, &r->egroups[i])->tier == tier)
+			held += r->egroups[i].held;
 	return held;
 }
 
@@ -140,6 +130,7 @@ static void audit_egroup(const struct room *r, const struct egroup *e)
 		granted += r->grants[i].credit;
 	}
 	check(granted == e->granted);
+	check(e->held == (e->lost ? 0 : e->used + e->granted));
 	check(e->used <= e->used_room);
 	if (e->lost)
 		return;
@@ -243,6 +234,7 @@ int room_restore_grant(struct room *r, uint64_t session, uint64_t egroup, uint64
 	if (g == NULL)
 		return E_TOOBIG;
 	g->uncommitted = uncommitted;
+	room_look_held(r, e);
 	return 0;
 }
 
@@ -258,6 +250,7 @@ int room_restore_extent(struct room *r, uint64_t egroup, uint64_t len)
 		return E_CORRUPT;
 	e->used += len;
 	e->used_room += room;
+	room_look_held(r, e);
 	return 0;
 }
 

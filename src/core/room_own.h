@@ -25,6 +25,7 @@ struct egroup {
 	uint64_t used;      /* bytes of files */
 	uint64_t used_room; /* what they take, with headers and rounding */
 	uint64_t granted, orphaned;
+	uint64_t held; /* used and granted, as the watcher was told; 0 when it is lost */
 	uint64_t appended; /* flash, disk: granted since the beginning */
 	uint32_t device;   /* index */
 	uint32_t grants;   /* first of its list of grants */
@@ -52,6 +53,8 @@ struct room {
 	uint32_t egroups_top; /* no egroup that lives is at this index or above */
 	uint32_t empties; /* first of the list; entries may have been refilled since */
 	struct map64 server_at, device_at, egroup_at, grant_at, domain_at;
+	void (*watch)(void *arg, uint64_t domain, uint8_t tier, int64_t change);
+	void *watch_arg;
 	struct map64 session_at; /* -> first of its list of grants */
 };
 
@@ -64,6 +67,7 @@ struct grant *room_grant_new(struct room *r, struct egroup *e, uint64_t session,
 	uint64_t extent_first, uint64_t credit); /* NULL: the table is full; the credit is taken */
 void room_grant_free(
 	struct room *r, struct grant *g); /* the credit is the caller's to account for */
+void room_look_held(struct room *r, struct egroup *e);  /* after whatever may have changed it */
 void room_look_empty(struct room *r, struct egroup *e); /* after whatever may have emptied it */
 uint32_t room_device_index(
 	struct room *r, uint32_t server, uint8_t device, uint8_t tier); /* or NONE */

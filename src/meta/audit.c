@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* shard_audit(): walks every table and holds it against the others, (S1) to (S5) of inside.h. */
-#include "meta/inside.h"
+#include "meta/large_own.h"
 #include <stdlib.h>
 
 struct seen {
@@ -164,6 +164,10 @@ static void check_buckets(struct tally *t)
 		const struct job_use *u = it->value;
 
 		check(u->pub.slab_bytes == sum_of(&t->slab, it->key));
+		for (uint8_t tier = 0; tier < TIER_COUNT; tier++)
+			check(u->pub.meters[tier].held_bytes ==
+				room_domain_held(t->sh->large->room, it->key, tier) +
+					(tier == TIER_DRAM ? u->pub.slab_bytes : 0));
 	}
 }
 

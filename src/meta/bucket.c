@@ -98,6 +98,12 @@ void bucket_count(struct shard *sh, struct bucket *b, int64_t files, int64_t byt
 	b->dirty = true;
 }
 
+static void count_slab(struct shard *sh, struct bucket *b, int64_t bytes)
+{
+	b->use->pub.slab_bytes += (uint64_t)bytes;
+	job_hold(sh, b->use, TIER_DRAM, bytes);
+}
+
 void bucket_count_inode(
 	struct shard *sh, struct bucket *b, const struct row_inode *row, int64_t sign)
 {
@@ -109,7 +115,7 @@ void bucket_count_inode(
 		check((int64_t)b->kept_bytes >= 0);
 	}
 	if (row->place == PLACE_SLAB && row->life == sh->life && b->use != NULL)
-		b->use->pub.slab_bytes += (uint64_t)(sign * (int64_t)row->size);
+		count_slab(sh, b, sign * (int64_t)row->size);
 }
 
 void bucket_write_usage(struct shard *sh)
@@ -195,8 +201,8 @@ static void forget(struct shard *sh, struct bucket *b)
 	if (b->use != NULL) {
 		check(b->use->pub.buckets > 0);
 		b->use->pub.buckets--;
-		if (!b->use->active && sh->jobs_known)
-			shard_job_forget(sh, b->job);
+		if (sh->jobs_known)
+			job_use_look(sh, b->job);
 	}
 	free(b);
 }
@@ -538,7 +544,7 @@ static void reclaim_some(struct shard *sh, struct bucket *b, unsigned n, uint64_
 
 		inode_free_rest(sh, one);
 		if (one->place == PLACE_SLAB && one->life == sh->life && b->use != NULL)
-			b->use->pub.slab_bytes -= one->size;
+			count_slab(sh, b, -(int64_t)one->size);
 		if (one->kind == ENTRY_DIR) {
 			struct row_range r;
 

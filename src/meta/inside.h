@@ -24,6 +24,7 @@ struct job_use {
 	struct shard_use pub;
 	uint64_t quota_bytes; /* 0: none */
 	bool active;          /* buckets may be made for it */
+	bool begun;           /* stays, buckets or not, until it is forgotten */
 };
 
 struct bucket {
@@ -144,6 +145,10 @@ static inline bool bucket_durable(const struct bucket *b)
 
 /* ---- owner.c ---- */
 struct job_use *job_use(struct shard *sh, uint64_t job); /* made when it is new; NULL: no memory */
+void job_use_look(struct shard *sh, uint64_t job); /* lets it go when nobody needs it */
+/* The job holds so many bytes more, or less. */
+void job_hold(struct shard *sh, struct job_use *u, uint8_t tier, int64_t change);
+void job_watch_room(struct shard *sh); /* once the room was read from the rows */
 int job_active(const struct shard *sh, uint64_t job, struct err_note *note);
 void job_use_fini(struct shard *sh);
 /* May the bucket's job have len bytes instead of freed?  E_FULL. */

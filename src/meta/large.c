@@ -92,6 +92,7 @@ int large_open(struct shard *sh, struct err_note *note)
 			room_server_reborn(
 				sh->large->room, i, sh->large->servers[i]->pub.incarnation);
 	room_audit(sh->large->room);
+	job_watch_room(sh);
 	return 0;
 }
 

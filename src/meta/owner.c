@@ -6,7 +6,7 @@
  *
  * A bucket that is being kept cannot be reached.  Its names are walked in steps from an empty
  * cursor; a shard that stops in between walks again after its start. */
-#include "meta/inside.h"
+#include "meta/large_own.h"
 #include <stdlib.h>
 
 enum { KEEP_STEP = 256, KEEP_SEEK_STEP = 4096 };
@@ -30,6 +30,38 @@ void shard_keep(struct shard *sh, const struct shard_call *c, uint16_t op, uint6
 
 /* ---- what a job has ---- */
 
+void job_hold(struct shard *sh, struct job_use *u, uint8_t tier, int64_t change)
+{
+	meter_change(&u->pub.meters[tier], loop_now_ns(sys_loop(sh->sys)), change);
+}
+
+static void room_changed(void *arg, uint64_t domain, uint8_t tier, int64_t change)
+{
+	struct shard *sh = arg;
+	struct job_use *u = map_get(&sh->jobs, domain);
+
+	if (u != NULL)
+		job_hold(sh, u, tier, change);
+}
+
+/* Begins to meter what it has already. */
+static void meters_begin(struct shard *sh, struct job_use *u, uint64_t job)
+{
+	uint64_t now_ns = loop_now_ns(sys_loop(sh->sys));
+
+	for (uint8_t t = 0; t < TIER_COUNT; t++)
+		meter_hold(&u->pub.meters[t], now_ns,
+			room_domain_held(sh->large->room, job, t)
+			+ (t == TIER_DRAM ? u->pub.slab_bytes : 0));
+}
+
+void job_watch_room(struct shard *sh)
+{
+	map_each (it, &sh->jobs)
+		meters_begin(sh, it->value, it->key);
+	room_watch(sh->large->room, room_changed, sh);
+}
+
 struct job_use *job_use(struct shard *sh, uint64_t job)
 {
 	struct job_use *u = map_get(&sh->jobs, job);
@@ -41,6 +73,8 @@ struct job_use *job_use(struct shard *sh, uint64_t job)
 		free(u);
 		return NULL;
 	}
+	if (sh->large != NULL) /* else job_watch_room() does */
+		meters_begin(sh, u, job);
 	return u;
 }
 
@@ -58,14 +92,15 @@ const struct shard_use *shard_use(const struct shard *sh, uint64_t job)
 	return u != NULL ? &u->pub : NULL;
 }
 
-int shard_job_begin(struct shard *sh, uint64_t job, uint64_t quota_bytes)
+int shard_job_begin(struct shard *sh, uint64_t job, uint64_t quota_bytes, bool active)
 {
 	struct job_use *u = job_use(sh, job);
 
 	if (u == NULL)
 		return E_NOMEM;
 	u->quota_bytes = quota_bytes;
-	u->active = true;
+	u->active = active;
+	u->begun = true;
 	return 0;
 }
 
@@ -75,8 +110,15 @@ void shard_job_forget(struct shard *sh, uint64_t job)
 
 	if (u == NULL)
 		return;
-	u->active = false;
-	if (u->pub.buckets == 0)
+	u->active = u->begun = false;
+	job_use_look(sh, job);
+}
+
+void job_use_look(struct shard *sh, uint64_t job)
+{
+	const struct job_use *u = map_get(&sh->jobs, job);
+
+	if (u != NULL && !u->begun && !u->active && u->pub.buckets == 0)
 		free(map_remove(&sh->jobs, job));
 }
 

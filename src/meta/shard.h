@@ -14,6 +14,7 @@
  * (the log has failed: nothing is changed any more). */
 #ifndef META_SHARD_H
 #define META_SHARD_H
+#include "core/meter.h"
 #include "meta/auth.h"
 #include "meta/db.h"
 #include "meta/slab.h"
@@ -132,12 +133,17 @@ struct shard_io { uint64_t written_bytes, read_bytes, writes, reads; };
 struct shard_use {
 	uint64_t buckets, files, used_bytes;
 	uint64_t slab_bytes; /* of used_bytes */
+	/* Told of every change: what nobody else could use meanwhile.  Used and granted, small
+	 * files in the slab as dram.  Nanoseconds of the loop. */
+	struct meter meters[TIER_COUNT];
 	struct shard_io io[TIER_COUNT];
 };
 const struct shard_use *shard_use(const struct shard *sh, uint64_t job); /* NULL: unknown */
 /* From now on buckets are made only for jobs that were begun.  Without a controller: for any. */
 void shard_jobs_known(struct shard *sh);
-int shard_job_begin(struct shard *sh, uint64_t job, uint64_t quota_bytes); /* E_NOMEM */
+/* What it has and moves is counted from now on, until shard_job_forget(); buckets are made for it
+ * only while it is active.  E_NOMEM. */
+int shard_job_begin(struct shard *sh, uint64_t job, uint64_t quota_bytes, bool active);
 /* Drops the buckets of a job but for what persists, in one record: a bucket of LIFETIME_PERSIST
  * stays, any other in which files persist becomes one when the others are gone.  No bucket is made
  * for the job any more. */
