@@ -173,6 +173,8 @@ struct wadi_put_opts {
 	uint32_t timeout_ms;
 	uint64_t if_version;
 	uint64_t ttl_ms;         /* 0: the bucket's */
+	uint64_t expect_bytes;   /* of a writer: how long it will be, if that is known; what cannot
+	                          * have room is refused before its bytes are sent.  0: not known */
 };
 /* Puts all or nothing: the key has the old bytes or the new ones, whatever happens.  Up to 4 KiB
  * take one round trip.  WADI_E_NOTFOUND (the bucket), WADI_E_FULL. */

@@ -25,7 +25,7 @@ class Info(c.Structure):
 
 class PutOpts(c.Structure):
     _fields_ = [("size", c.c_size_t), ("flags", u32), ("timeout_ms", u32), ("if_version", u64),
-                ("ttl_ms", u64)]
+                ("ttl_ms", u64), ("expect_bytes", u64)]
 
 
 class GetOpts(c.Structure):

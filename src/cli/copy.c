@@ -55,6 +55,7 @@ static bool fd_in(struct cli *c, int fd, const char *path, struct wadi_writer *w
 static bool stream_in(struct cli *c, int fd, const char *path, const struct name *to,
 	const struct wadi_put_opts *o, uint64_t bytes, struct wadi_info *ret_info)
 {
+	struct wadi_put_opts opts = *o;
 	char object[NAME_TEXT_MAX];
 	struct wadi_writer *wr;
 	struct meter m;
@@ -62,7 +63,8 @@ static bool stream_in(struct cli *c, int fd, const char *path, const struct name
 	int rc;
 
 	name_text(to, object);
-	rc = wadi_writer_open(c->w, to->bucket, to->key, o, &wr);
+	opts.expect_bytes = bytes != UINT64_MAX ? bytes : 0;
+	rc = wadi_writer_open(c->w, to->bucket, to->key, &opts, &wr);
 	if (rc < 0)
 		return cli_failed(c, object, rc);
 	meter_start(&m, c, object, bytes);
@@ -216,6 +218,7 @@ static int pieces_across(struct wadi_reader *rd, struct wadi_writer *wr, void *p
 bool copy_object(struct cli *c, const struct name *from, const struct name *to,
 	const struct wadi_put_opts *o, struct wadi_info *ret_info)
 {
+	struct wadi_put_opts opts = *o;
 	char object[NAME_TEXT_MAX];
 	struct wadi_reader *rd;
 	struct wadi_writer *wr;
@@ -227,7 +230,8 @@ bool copy_object(struct cli *c, const struct name *from, const struct name *to,
 	if (rc < 0)
 		return cli_failed(c, name_text(from, object), rc);
 	name_text(to, object);
-	rc = wadi_writer_open(c->w, to->bucket, to->key, o, &wr);
+	opts.expect_bytes = info.size;
+	rc = wadi_writer_open(c->w, to->bucket, to->key, &opts, &wr);
 	if (rc < 0) {
 		wadi_reader_abort(rd);
 		return cli_failed(c, object, rc);

@@ -321,10 +321,17 @@ static int copy_in(struct wadi *w, struct wadi_writer *wr, int fd, uint64_t len,
 int wadi_put_fd(struct wadi *w, const char *bucket, const char *key, int fd, uint64_t len,
 	const struct wadi_put_opts *opts, struct wadi_info *ret_info)
 {
+	struct wadi_put_opts o;
 	struct wadi_writer *wr;
 	uint8_t *buf;
-	int rc = wadi_writer_open(w, bucket, key, opts, &wr);
+	int rc = opts_take(w, &o, sizeof o, opts);
 
+	if (rc < 0)
+		return rc;
+	o.size = sizeof o;
+	if (len != WADI_TO_EOF)
+		o.expect_bytes = len;
+	rc = wadi_writer_open(w, bucket, key, &o, &wr);
 	if (rc < 0)
 		return rc;
 	buf = malloc(FD_PIECE_BYTES);

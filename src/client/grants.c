@@ -7,7 +7,6 @@
 
 /* How far asking runs ahead, and how much one request asks for at most. */
 #define AHEAD_BYTES_MAX ((uint64_t)LIMIT_EGROUP_BYTES)
-#define ASK_BYTES_MAX ((uint64_t)LIMIT_EGROUP_BYTES * 4)
 #define AHEAD_NS (5 * SYS_SEC)
 /* A grant waits for a sync: a stream that has just begun must not wait for many of them. */
 enum { SLICE_BYTES_MIN = 256 << 10, AHEAD_GROWTH = 4 };
@@ -115,7 +114,7 @@ PARKS static int pool_ask(struct grants *gs, struct pool *po, uint64_t bytes, ui
 	const char *host = sys_boot_id(gs->sys);
 	struct msg_grant m = {
 		.bucket = po->bucket,
-		.bytes = bytes < ASK_BYTES_MAX ? bytes : ASK_BYTES_MAX,
+		.bytes = bytes,
 		.flags = po->persist ? PUT_PERSIST : 0,
 		.host = bytes_of(host, strlen(host)),
 	};
@@ -319,6 +318,9 @@ PARKS int grants_take(struct grants *gs, uint64_t bucket, bool persist, uint64_t
 		}
 		/* Blocks before extents in files are part of a credit: ask for a little more. */
 		rc = pool_ask(gs, po, bytes + bytes / 64, until_ns, note);
+		/* What would only be kept for later does not refuse what there is room for. */
+		if (rc == E_FULL)
+			rc = pool_ask(gs, po, need, until_ns, note);
 		if (rc == E_FULL && !slivers) {
 			slivers = true;
 			continue;

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define EXPECT_BYTES_MAX (UINT64_C(1) << 50) /* what was expected beyond is as good as this */
 enum {
 	FLIGHTS_MAX = 8,             /* pieces under way at once */
 	STAGES = 2,                  /* one buffer is filled while the other one flies */
@@ -219,6 +220,16 @@ PARKS static int commit_some(struct upload *u, uint64_t until_ns, struct err_not
 	return 0;
 }
 
+/* Bytes that the object still wants when len of them are at hand. */
+static uint64_t wanted(const struct upload *u, size_t len)
+{
+	uint64_t whole = u->o.expect_bytes < EXPECT_BYTES_MAX ? u->o.expect_bytes
+							       : EXPECT_BYTES_MAX;
+	uint64_t left = whole > u->at ? whole - u->at : 0;
+
+	return left > len ? left : len;
+}
+
 /* Starts pieces until every byte is on its way. */
 PARKS static int pieces_start(struct upload *u, const uint8_t *data, size_t len, int stage,
 	uint64_t until_ns, struct err_note *note)
@@ -232,8 +243,8 @@ PARKS static int pieces_start(struct upload *u, const uint8_t *data, size_t len,
 		    >= LIMIT_EXTENTS_PER_MESSAGE_MAX - EXTENTS_SPARE)
 			rc = commit_some(u, until_ns, note);
 		if (rc == 0)
-			rc = grants_take(&u->c->grants, u->name.id.id, durable(u), len, len,
-				until_ns, &f.slice, note);
+			rc = grants_take(&u->c->grants, u->name.id.id, durable(u), len,
+				wanted(u, len), until_ns, &f.slice, note);
 		if (rc < 0)
 			return rc;
 		f.data = data;

@@ -33,6 +33,8 @@ static const char *resolve(
 		return "no such lifetime";
 	if (row.protection > PROTECT_COPIES)
 		return "no such protection";
+	if (row.protection == PROTECT_LINEAGE)
+		return "protection=lineage: nothing recomputes files yet";
 	if ((row.tiers >> TIER_COUNT) != 0)
 		return "no such tier";
 	if (row.lifetime == LIFETIME_JOB && job == 0)
