@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Input: bytes into frames.  All whole frames of one receive are handled before the next one.  Bulk
- * data that somebody has room for goes there straight from the door; the buffer grows only for
- * fields and for data that a handler wants in one piece, and only as the bytes come in. */
+ * data that somebody has room for goes there straight from the door: where one frame had much of
+ * it, only a little is received in front of the next.  The buffer grows only for fields and for
+ * data that a handler wants in one piece, and only as the bytes come in. */
 #include "rpc/own.h"
 #include <stdlib.h>
 
@@ -59,17 +60,21 @@ static int fill(struct rpc_conn *c, size_t need)
 {
 	struct in *in = &c->in;
 	uint64_t until_ns = FOREVER; /* an idle connection is fine */
+	size_t room;
 	int64_t n;
 	int rc = make_room(c, need);
 
 	if (rc < 0)
 		return rc;
 	check(in->tail < in->cap);
+	room = in->cap - in->tail;
+	if (in->bulk && room > BULK_HEAD_BYTES) /* the rest goes where it belongs, uncopied */
+		room = BULK_HEAD_BYTES;
 	if (c->state.now == CONN_HELLO && c->server != NULL)
 		until_ns = c->born_ns + c->limits.hello_ns;
 	else if (in->tail > 0)
 		until_ns = loop_now_ns(c->loop) + c->limits.frame_ns;
-	n = receive(c, in->p + in->tail, in->cap - in->tail, until_ns);
+	n = receive(c, in->p + in->tail, room, until_ns);
 	if (n == E_TIMEOUT)
 		return rpc_conn_broken(c, "nothing came for too long inside a %s",
 			c->state.now == CONN_HELLO ? "hello" : "frame");
@@ -166,6 +171,7 @@ static int frame_handle(struct rpc_conn *c, size_t *ret_need)
 		return rpc_conn_broken(c, "a frame of version %u, agreed was %u", f.version,
 			c->version);
 	in->left = f.data_len;
+	in->bulk = f.data_len > IN_BYTES;
 	in->head += FRAME_HEADER_BYTES + f.body_len;
 	rc = reply ? rpc_reply_handle(c, &f, body) : rpc_request_handle(c, &f, body);
 	if (rc == 0)

@@ -27,6 +27,7 @@
 
 enum {
 	IN_BYTES = 64 * 1024,        /* input buffer of a connection; grown for one larger frame */
+	BULK_HEAD_BYTES = 4 * 1024,  /* asked for at once where bulk data is likely to follow */
 	OUT_BYTES = 16 * 1024,       /* first size of an output buffer */
 	OUT_KEEP_BYTES = 256 * 1024, /* a larger one is given back when it is empty */
 	TURN_BYTES_MAX = 256 * 1024, /* received by one connection before others get their turn */
@@ -76,6 +77,7 @@ struct in {
 	uint8_t *p;
 	size_t head, tail, cap;
 	uint32_t left;               /* bytes of the current frame's data that nobody took yet */
+	bool bulk;                   /* the last frame had more data than the buffer holds */
 	size_t turn_bytes;
 	uint64_t turns;
 	struct rpc_call *into;       /* the call whose memory is being received into */

@@ -16,9 +16,9 @@
 enum {
 	ARENA_IDLE_MS = 2000,        /* an empty arena waits that long for its job to come back */
 	KEEP_EVERY_MS = 250,         /* the keeper of arenas looks around */
-	PREFAULT_BYTES = 8 << 20,    /* in one piece of work */
+	PREFAULT_BYTES = 16 << 20,   /* in one piece of work */
 	READY_SOON_BYTES = 256 << 20, /* fresh memory that is made ready without a rest */
-	REST_SHARE = 3,              /* for the others: so long a rest for each piece */
+	REST_SHARE = 2,              /* for the others: so long a rest for each piece */
 	RECV_BYTES = 256 << 10,      /* received and summed at a time: stays in the cache */
 	FENCES_MAX = 65536,          /* remembered drops of what had not come yet */
 	GRANTS_MAX = 1024,           /* remembered open grants of one egroup */
