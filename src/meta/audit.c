@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 struct seen {
-	uint64_t bucket;
+	uint64_t bucket, expires_ms;
 	uint8_t kind;
 	bool dropping, named;
 };
@@ -44,35 +44,55 @@ static uint64_t sum_of(const struct map *m, uint64_t key)
 	return now == 0 ? 0 : now - 1;
 }
 
-static void visit_inode(struct tally *t, struct bytes key, struct bytes value)
+static struct seen *count(struct tally *t, const struct row_inode *row)
 {
+	const struct bucket *b = map_get(&t->sh->buckets, row->bucket);
 	struct seen *seen = calloc(1, sizeof *seen);
-	const struct bucket *b;
-	struct row_inode row;
 
 	check(seen != NULL);
+	check(b != NULL);
+	*seen = (struct seen){ row->bucket, row->expires_ms, row->kind,
+		b->state == BUCKET_DROPPING, false };
+	check(map_get(&t->inodes, row->inode) == NULL);
+	check(map_put(&t->inodes, row->inode, seen) == 0);
+	sum(&t->files, row->bucket, 1);
+	sum(&t->bytes, row->bucket, row->size);
+	if ((row->flags & PUT_PERSIST) != 0) {
+		sum(&t->kept_files, row->bucket, 1);
+		sum(&t->kept_bytes, row->bucket, row->size);
+	}
+	if (row->place == PLACE_SLAB && row->life == t->sh->life)
+		sum(&t->slab, b->job, row->size);
+	if (row->place == PLACE_SLAB && row->life == t->sh->life) {
+		t->slab_files++;
+		t->slab_bytes += row->size;
+	}
+	t->packed += row->place == PLACE_PACKED;
+	t->expiries += row->expires_ms != 0 && !seen->dropping;
+	return seen;
+}
+
+static void visit_inode(struct tally *t, struct bytes key, struct bytes value)
+{
+	struct row_inode row;
+
 	check(row_inode_key_get(key, &row) == 0);
 	check(row_inode_get(value, &row) == 0);
 	check(inode_find(t->sh, row.bucket, row.inode, &row) == 0);
-	b = map_get(&t->sh->buckets, row.bucket);
-	check(b != NULL);
-	*seen = (struct seen){ row.bucket, row.kind, b->state == BUCKET_DROPPING, false };
-	check(map_get(&t->inodes, row.inode) == NULL);
-	check(map_put(&t->inodes, row.inode, seen) == 0);
-	sum(&t->files, row.bucket, 1);
-	sum(&t->bytes, row.bucket, row.size);
-	if ((row.flags & PUT_PERSIST) != 0) {
-		sum(&t->kept_files, row.bucket, 1);
-		sum(&t->kept_bytes, row.bucket, row.size);
-	}
-	if (row.place == PLACE_SLAB && row.life == t->sh->life)
-		sum(&t->slab, b->job, row.size);
-	if (row.place == PLACE_SLAB && row.life == t->sh->life) {
-		t->slab_files++;
-		t->slab_bytes += row.size;
-	}
-	t->packed += row.place == PLACE_PACKED;
-	t->expiries += row.expires_ms != 0 && !seen->dropping;
+	(void)count(t, &row);
+}
+
+/* The inode of a name that is in its row: nowhere else. */
+static struct seen *count_inside(
+	struct tally *t, const struct bucket *top, const struct row_name *name)
+{
+	struct row_inode row;
+
+	check(top != NULL);
+	check(top->kind == BUCKET_FLAT);
+	check(inode_of_name(t->sh, top, name, &row) == 0);
+	check(row.place != PLACE_EXTENTS);
+	return count(t, &row);
 }
 
 static void visit_name(struct tally *t, struct bytes key, struct bytes value)
@@ -89,8 +109,11 @@ static void visit_name(struct tally *t, struct bytes key, struct bytes value)
 	check(top != NULL || dir->kind == ENTRY_DIR);
 	if (top == NULL && dir->dropping)
 		return; /* its children may have been given back before it */
-	check(top == NULL || top->state != BUCKET_DROPPING);
-	seen = map_get(&t->inodes, row.inode);
+	check(top == NULL || top->state != BUCKET_DROPPING || top->kind == BUCKET_FLAT);
+	if (row.file.len > 0)
+		seen = count_inside(t, top, &row);
+	else
+		seen = map_get(&t->inodes, row.inode);
 	check(seen != NULL); /* (S1) */
 	check(!seen->named);
 	check(seen->kind == row.kind);
@@ -101,7 +124,6 @@ static void visit_name(struct tally *t, struct bytes key, struct bytes value)
 static void visit_expiry(struct tally *t, struct bytes key, struct bytes value)
 {
 	const struct seen *seen;
-	struct row_inode inode;
 	struct row_expiry row;
 
 	check(row_expiry_key_get(key, &row) == 0);
@@ -110,8 +132,8 @@ static void visit_expiry(struct tally *t, struct bytes key, struct bytes value)
 	check(seen != NULL);
 	if (seen->dropping)
 		return; /* the sweep and the reclaim share these */
-	check(inode_find(t->sh, row.bucket, row.inode, &inode) == 0);
-	check(inode.expires_ms == row.time_ms); /* (S4) */
+	check(seen->bucket == row.bucket);
+	check(seen->expires_ms == row.time_ms); /* (S4) */
 	check(row.time_ms >= t->sh->expired_to_ms);
 	t->expiries--;
 }

@@ -3,10 +3,10 @@
  *
  *   create -> live -> (drop) -> dropping -> (last inode given back) -> gone
  *
- * Drop unlinks the bucket's name and cuts off the names at its top in one record: nothing in it can
- * be reached from then on.  Its inodes are walked afterwards in steps, each of which gives back
- * what the rows hold and ends with one range delete.  A shard that stops in between goes on after
- * its start. */
+ * Drop unlinks the bucket's name and, of a tree, the names at its top in one record: nothing in it
+ * can be reached from then on.  The names of a flat bucket, which hold inodes, and then its inodes
+ * are walked afterwards in steps, each of which gives back what the rows hold and ends with one
+ * range delete.  A shard that stops in between goes on after its start. */
 #include "meta/inside.h"
 #include <stdlib.h>
 
@@ -380,8 +380,10 @@ void bucket_drop(struct shard *sh, struct bucket *b)
 	check(b->state == BUCKET_LIVE);
 	bucket_state(sh, b, BUCKET_DROPPING);
 	db_delete(sh->db, row_bucket_name_key(&name, key));
-	row_range_one(&r, ROW_name_TABLE, b->id);
-	db_delete_range(sh->db, r.from, r.to);
+	if (b->kind == BUCKET_TREE) {
+		row_range_one(&r, ROW_name_TABLE, b->id);
+		db_delete_range(sh->db, r.from, r.to);
+	}
 	list_push(&sh->dropping, &b->drop_link);
 	sh->n_dropping++;
 }
@@ -511,6 +513,12 @@ void bucket_fini(struct shard *sh)
 	job_use_fini(sh);
 }
 
+static struct reclaim reclaim_of(const struct row_inode *row)
+{
+	return (struct reclaim){ row->inode, row->size, row->slot, row->life, row->expires_ms,
+		row->kind, row->place, row->bucket };
+}
+
 /* The next inodes of a dropped bucket; a row that cannot be read is given up with its range. */
 static unsigned collect(struct shard *sh, struct bucket *b, uint64_t *ret_last)
 {
@@ -527,18 +535,15 @@ static unsigned collect(struct shard *sh, struct bucket *b, uint64_t *ret_last)
 		if (row_inode_key_get(key, &row) < 0 || row_inode_get(value, &row) < 0)
 			continue;
 		*ret_last = row.inode;
-		sh->reclaim[n++] = (struct reclaim){ row.inode, row.size, row.slot, row.life,
-			row.expires_ms, row.kind, row.place, b->id };
+		sh->reclaim[n++] = reclaim_of(&row);
 	}
 	db_iter_end(&it);
 	return n;
 }
 
-static void reclaim_some(struct shard *sh, struct bucket *b, unsigned n, uint64_t last)
+/* Gives back what the collected inodes have beside their rows. */
+static void reclaim_some(struct shard *sh, struct bucket *b, unsigned n)
 {
-	struct row_inode first = { .bucket = b->id, .inode = b->reclaimed + 1 };
-	struct row_inode end = { .bucket = b->id, .inode = last + 1 };
-	uint8_t from[ROW_inode_KEY_MAX], to[ROW_inode_KEY_MAX];
 	uint64_t bytes = 0;
 
 	for (unsigned i = 0; i < n; i++) {
@@ -555,9 +560,57 @@ static void reclaim_some(struct shard *sh, struct bucket *b, unsigned n, uint64_
 		}
 		bytes += one->size;
 	}
-	db_delete_range(sh->db, row_inode_key(&first, from), row_inode_key(&end, to));
 	bucket_count(sh, b, -(int64_t)n, -(int64_t)bytes);
+}
+
+/* The next names of a dropped flat bucket, and the inodes in their rows; false at the end. */
+static bool reclaim_names(struct shard *sh, struct bucket *b)
+{
+	uint8_t from[LIST_KEY_MAX], to[LIST_KEY_MAX];
+	struct bytes key, value, first, end;
+	struct row_inode inode;
+	struct row_name row;
+	struct row_range r;
+	struct db_iter it;
+	unsigned n = 0, n_names = 0;
+
+	row_range_one(&r, ROW_name_TABLE, b->id);
+	first = name_key(b->id, bytes_of(sh->reclaimed.name, sh->reclaimed.len), from);
+	db_iter_begin(&it, sh->db, first, r.to);
+	while (n_names < RECLAIM_STEP && db_iter_next(&it, &key, &value)) {
+		if (row_name_key_get(key, &row) < 0)
+			continue;
+		n_names++;
+		memcpy(sh->reclaimed.name, row.name.p, row.name.len);
+		sh->reclaimed.name[row.name.len] = 0; /* the next key in order */
+		sh->reclaimed.len = (uint16_t)(row.name.len + 1);
+		if (row_name_get(value, &row) == 0 && row.file.len > 0 &&
+			inode_of_name(sh, b, &row, &inode) == 0)
+			sh->reclaim[n++] = reclaim_of(&inode);
+	}
+	db_iter_end(&it);
+	if (n_names == 0)
+		return false;
+	reclaim_some(sh, b, n);
+	end = name_key(b->id, bytes_of(sh->reclaimed.name, sh->reclaimed.len), to);
+	db_delete_range(sh->db, first, end);
+	return true;
+}
+
+static bool reclaim_inodes(struct shard *sh, struct bucket *b)
+{
+	struct row_inode first = { .bucket = b->id, .inode = b->reclaimed + 1 }, end = first;
+	uint8_t from[ROW_inode_KEY_MAX], to[ROW_inode_KEY_MAX];
+	uint64_t last = 0;
+	unsigned n = collect(sh, b, &last);
+
+	if (n == 0)
+		return false;
+	reclaim_some(sh, b, n);
+	end.inode = last + 1;
+	db_delete_range(sh->db, row_inode_key(&first, from), row_inode_key(&end, to));
 	b->reclaimed = last;
+	return true;
 }
 
 bool bucket_reclaim(struct shard *sh)
@@ -567,19 +620,17 @@ bool bucket_reclaim(struct shard *sh)
 	struct row_usage usage;
 	struct row_range r;
 	struct bucket *b;
-	uint64_t last = 0;
-	unsigned n;
 
 	if (list_empty(&sh->dropping))
 		return false;
 	b = container_of(sh->dropping.next, struct bucket, drop_link);
 	check(b->state == BUCKET_DROPPING);
-	n = collect(sh, b, &last);
-	if (n > 0) {
-		reclaim_some(sh, b, n, last);
+	if ((b->kind == BUCKET_FLAT && reclaim_names(sh, b)) || reclaim_inodes(sh, b))
 		return true;
-	}
-	row_range_one(&r, ROW_inode_TABLE, b->id); /* and what could not be read */
+	sh->reclaimed.len = 0;
+	row_range_one(&r, ROW_name_TABLE, b->id); /* and what could not be read */
+	db_delete_range(sh->db, r.from, r.to);
+	row_range_one(&r, ROW_inode_TABLE, b->id);
 	db_delete_range(sh->db, r.from, r.to);
 	bucket_count(sh, b, -(int64_t)b->files, -(int64_t)b->used_bytes);
 	row = row_of(b);

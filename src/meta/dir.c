@@ -56,9 +56,8 @@ int shard_mkdir(
 	if (row.inode == 0)
 		return err_set(&c->note, E_BUSY, "the next block of ids is not there yet");
 	if (at.expired)
-		inode_free(sh, at.b, &at.inode);
-	inode_add(sh, &row);
-	spot_write(sh, &at, ENTRY_DIR, row.inode);
+		inode_free(sh, &at);
+	spot_add(sh, &at, &row);
 	bucket_count(sh, at.b, 1, 0);
 	if (inode_durable(&row))
 		shard_want_sync(sh, c);
@@ -92,21 +91,23 @@ static int rename_allowed(struct shard *sh, struct shard_call *c, const struct m
 
 static void rename_write(struct shard *sh, const struct spot *from, const struct spot *to)
 {
-	const struct row_inode *row = &from->inode;
+	uint8_t bytes[ROW_INLINE_BYTES_MAX]; /* what is borrowed ends with the first write */
+	struct row_inode row = from->inode;
 
-	if (row->kind == ENTRY_DIR && from->parent != to->parent) {
-		struct row_inode moved = *row;
-
-		moved.parent = to->parent;
-		moved.ctime_later_ms = sys_wall_ms(sh->sys) - moved.mtime_ms;
-		inode_write(sh, &moved);
+	check(row.bytes.len <= sizeof bytes);
+	if (row.bytes.len > 0)
+		row.bytes.p = memcpy(bytes, row.bytes.p, row.bytes.len);
+	if (row.kind == ENTRY_DIR && from->parent != to->parent) {
+		row.parent = to->parent;
+		row.ctime_later_ms = sys_wall_ms(sh->sys) - row.mtime_ms;
+		spot_change(sh, from, &row);
 	}
 	if (to->found || to->expired)
-		inode_free(sh, to->b, &to->inode);
+		inode_free(sh, to);
+	spot_move(sh, from, to, &row);
 	spot_clear(sh, from);
-	spot_write(sh, to, from->row.kind, row->inode);
-	if (row->expires_ms != 0)
-		expiry_write(sh, to, row->inode, row->expires_ms); /* same key, new name */
+	if (row.expires_ms != 0)
+		expiry_write(sh, to, row.inode, row.expires_ms); /* same key, new name */
 }
 
 int shard_rename(

@@ -48,17 +48,17 @@ static void expire(struct shard *sh, const struct row_expiry *row)
 {
 	struct bucket *b = map_get(&sh->buckets, row->bucket);
 	struct spot at = { .b = b, .parent = row->parent, .name = name_keep(sh, row->name) };
-	struct row_inode inode;
+	struct err_note note;
 
 	/* In a dropped bucket the inode is left to the reclaim, and only its row goes. */
-	if (b == NULL || b->state != BUCKET_LIVE ||
-		inode_find(sh, row->bucket, row->inode, &inode) < 0) {
+	if (b == NULL || b->state != BUCKET_LIVE || spot_look(sh, &at, &note) < 0 ||
+		!(at.found || at.expired) || at.inode.inode != row->inode) {
 		expiry_clear(sh, row->inode, row->time_ms);
 		return;
 	}
-	check(inode.expires_ms == row->time_ms); /* (S4) */
+	check(at.inode.expires_ms == row->time_ms); /* (S4) */
 	spot_clear(sh, &at);
-	inode_free(sh, b, &inode); /* its row of this table with it */
+	inode_free(sh, &at); /* its row of this table with it */
 }
 
 bool expiry_sweep(struct shard *sh)

@@ -307,12 +307,11 @@ static void write_file(struct commit *k, struct row_inode *row)
 	struct shard *sh = k->sh;
 
 	if (k->at.found || k->at.expired)
-		inode_free(sh, k->at.b, &k->at.inode);
+		inode_free(sh, &k->at);
 	write_extents(k, row->inode);
 	if (k->stage.inode != 0)
 		stage_clear(sh, &k->stage);
-	inode_write(sh, row);
-	spot_write(sh, &k->at, ENTRY_FILE, row->inode);
+	spot_add(sh, &k->at, row);
 	if (row->expires_ms != 0)
 		expiry_write(sh, &k->at, row->inode, row->expires_ms);
 	bucket_count(sh, k->at.b, 1, (int64_t)row->size);

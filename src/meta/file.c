@@ -50,10 +50,9 @@ static void put_write(struct shard *sh, struct shard_call *c, const struct spot 
 	struct shard_io *io;
 
 	if (at->found || at->expired)
-		inode_free(sh, at->b, &at->inode);
-	inode_add(sh, row);
+		inode_free(sh, at);
+	spot_add(sh, at, row);
 	small_write(sh, row, data);
-	spot_write(sh, at, ENTRY_FILE, row->inode);
 	if (row->expires_ms != 0)
 		expiry_write(sh, at, row->inode, row->expires_ms);
 	bucket_count(sh, at->b, 1, (int64_t)row->size);
@@ -167,6 +166,23 @@ static int get_read(struct shard *sh, struct shard_call *c, const struct bucket 
 	return 0;
 }
 
+/* The inode, wherever it stands now; one without a row of its own only under the name given. */
+static int find_by_inode(
+	struct shard *sh, struct shard_call *c, const struct msg_get *m, struct row_inode *ret_row)
+{
+	int rc = inode_find(sh, m->bucket, m->inode, ret_row);
+	struct spot at;
+
+	if (rc != E_NOTFOUND || m->name.len == 0)
+		return rc;
+	if ((rc = spot_find(sh, c, m->bucket, m->parent, m->name, &at)) < 0)
+		return rc;
+	if (!at.found || at.inode.inode != m->inode)
+		return E_NOTFOUND;
+	*ret_row = at.inode;
+	return 0;
+}
+
 static int get_by_inode(struct shard *sh, struct shard_call *c, const struct msg_get *m,
 	struct msg_get_ok *ret, struct bytes *ret_data)
 {
@@ -176,7 +192,7 @@ static int get_by_inode(struct shard *sh, struct shard_call *c, const struct msg
 
 	if ((rc = bucket_use(sh, c, m->bucket, &b)) < 0)
 		return rc;
-	rc = inode_find(sh, b->id, m->inode, &row);
+	rc = find_by_inode(sh, c, m, &row);
 	if (rc == E_NOTFOUND || (rc == 0 && inode_expired(sh, &row)))
 		return err_set(
 			&c->note, E_GONE, "inode %llu is no more", (unsigned long long)m->inode);
@@ -219,19 +235,20 @@ int shard_get(struct shard *sh, struct shard_call *c, const struct msg_get *m,
 	if ((rc = file_read(sh, c, &at.inode, m, ret, &data)) < 0 ||
 		(rc = mark_take(sh, c, &at)) < 0)
 		return rc;
-	rc = inode_find(sh, at.b->id, ret->inode, &at.inode);
+	rc = spot_look(sh, &at, &c->note);
 	check(rc == 0);
+	check(at.inode.inode == ret->inode);
 	return get_read(sh, c, at.b, &at.inode, m, ret, ret_data);
 }
 
 static int done_unmarked(struct shard *sh, struct shard_call *c, uint64_t bucket, uint64_t inode)
 {
 	struct row_inode row;
-	int rc = inode_find(sh, bucket, inode, &row);
+	int rc = mark_of(sh, inode) != NULL ? 0 : inode_find(sh, bucket, inode, &row);
 
-	if (rc == E_NOTFOUND)
-		return err_set(
-			&c->note, E_GONE, "inode %llu is no more", (unsigned long long)inode);
+	if (rc == E_NOTFOUND) /* one without a row of its own may still be there */
+		return err_set(&c->note, E_GONE, "inode %llu is not read by anyone, or no more",
+			(unsigned long long)inode);
 	if (rc < 0)
 		return err_set(&c->note, rc, "the row of inode %llu", (unsigned long long)inode);
 	return err_set(&c->note, E_CONFLICT,
@@ -261,11 +278,12 @@ int shard_done(struct shard *sh, struct shard_call *c, const struct msg_done *m)
 	if (row.bucket != b->id)
 		return err_set(&c->note, E_INVALID, "the file is in another bucket");
 	at = (struct spot){ .b = b, .parent = row.parent, .name = row.name };
-	if ((rc = inode_find(sh, b->id, m->inode, &at.inode)) < 0)
+	if (spot_look(sh, &at, &c->note) < 0 || !(at.found || at.expired) ||
+		at.inode.inode != m->inode)
 		return err_set(
 			&c->note, E_CORRUPT, "the row of inode %llu", (unsigned long long)m->inode);
 	spot_clear(sh, &at);
-	inode_free(sh, b, &at.inode);
+	inode_free(sh, &at);
 	if (inode_durable(&at.inode))
 		shard_want_sync(sh, c);
 	answer_keep(sh, c, OP_done, 0, 0);
@@ -294,7 +312,7 @@ int shard_delete(struct shard *sh, struct shard_call *c, const struct msg_delete
 	if (at.row.kind == ENTRY_DIR && (rc = dir_empty(sh, at.row.inode, &c->note)) < 0)
 		return rc;
 	spot_clear(sh, &at);
-	inode_free(sh, at.b, &at.inode);
+	inode_free(sh, &at);
 	if (inode_durable(&at.inode))
 		shard_want_sync(sh, c);
 	answer_keep(sh, c, OP_delete, 0, 0);
@@ -326,7 +344,7 @@ int shard_stat(
 	return 0;
 }
 
-/* The inode's row comes first: its bytes are borrowed until something is written. */
+/* What holds the inode comes first: its bytes are borrowed until something is written. */
 static void persist_write(
 	struct shard *sh, const struct spot *at, struct row_inode *row, struct bytes data)
 {
@@ -335,7 +353,7 @@ static void persist_write(
 	bucket_count(sh, at->b, 0, 0);
 	bucket_count_inode(sh, at->b, old, -1);
 	bucket_count_inode(sh, at->b, row, 1);
-	inode_write(sh, row);
+	spot_change(sh, at, row);
 	if (old->place == PLACE_SLAB) {
 		small_write(sh, row, data);
 		slab_drop(sh->slab, old->slot, old->size);

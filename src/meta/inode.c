@@ -41,6 +41,20 @@ int inode_find(struct shard *sh, uint64_t bucket, uint64_t inode, struct row_ino
 	return sane(sh, ret_row);
 }
 
+int inode_of_name(struct shard *sh, const struct bucket *b, const struct row_name *name,
+	struct row_inode *ret_row)
+{
+	int rc;
+
+	if (name->file.len == 0)
+		return inode_find(sh, b->id, name->inode, ret_row);
+	if ((rc = row_inode_get(name->file, ret_row)) < 0)
+		return rc;
+	ret_row->bucket = b->id;
+	ret_row->inode = name->inode;
+	return sane(sh, ret_row);
+}
+
 void inode_add(struct shard *sh, const struct row_inode *row)
 {
 	uint8_t room[ROW_inode_KEY_MAX];
@@ -81,18 +95,19 @@ void inode_free_rest(struct shard *sh, const struct reclaim *r)
 		mark_drop(sh, m);
 }
 
-void inode_free(struct shard *sh, struct bucket *b, const struct row_inode *row)
+void inode_free(struct shard *sh, const struct spot *at)
 {
+	const struct row_inode *row = &at->inode; /* its bytes are borrowed, and not looked at */
 	struct reclaim r = { row->inode, row->size, row->slot, row->life, row->expires_ms,
 		row->kind, row->place, row->bucket };
-	struct row_inode gone = *row; /* its bytes are borrowed, and not looked at */
 	uint8_t room[ROW_inode_KEY_MAX];
 
-	check(row->bucket == b->id);
-	db_delete(sh->db, row_inode_key(row, room));
+	check(row->bucket == at->b->id);
+	if (!spot_inside(at))
+		db_delete(sh->db, row_inode_key(row, room));
 	inode_free_rest(sh, &r);
-	bucket_count(sh, b, -1, -(int64_t)r.size);
-	bucket_count_inode(sh, b, &gone, -1);
+	bucket_count(sh, at->b, -1, -(int64_t)r.size);
+	bucket_count_inode(sh, at->b, row, -1);
 }
 
 bool inode_expired(const struct shard *sh, const struct row_inode *row)

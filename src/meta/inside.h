@@ -101,12 +101,18 @@ struct shard {
 	uint64_t expired_to_ms; /* no expiry row is older */
 	uint8_t key_room[ROW_name_KEY_MAX], value_room[ROW_packed_VALUE_MAX];
 	struct reclaim reclaim[RECLAIM_STEP];
+	struct { /* of the first bucket of dropping: names before this one are gone */
+		uint16_t len;
+		uint8_t name[LIMIT_NAME_BYTES_MAX + 1];
+	} reclaimed;
 	uint8_t name_room[LIMIT_NAME_BYTES_MAX]; /* of a name found in a row */
 	uint8_t *page;                           /* room for the lists of one answer, PAGE_BYTES */
 	uint8_t list_from[LIST_KEY_MAX], list_to[LIST_KEY_MAX], list_last[LIMIT_NAME_BYTES_MAX + 1];
 };
 enum { PAGE_BYTES = LIMIT_FRAME_BODY_BYTES_MAX - 4096 };
 _Static_assert((int)ROW_packed_VALUE_MAX >= (int)ROW_inode_VALUE_MAX, "one room for all values");
+_Static_assert((int)ROW_packed_VALUE_MAX >= (int)ROW_name_VALUE_MAX, "one room for all values");
+_Static_assert((int)ROW_FILE_BYTES_MAX >= (int)ROW_inode_VALUE_MAX, "it holds an inode's value");
 
 /* ---- shard.c ---- */
 static inline int shard_ready(const struct shard *sh, struct shard_call *c)
@@ -166,15 +172,31 @@ struct spot {
 	struct bytes name;
 	bool found;   /* something is there and has not expired */
 	bool expired; /* something is there that the sweep has not come to yet */
-	struct row_name row;
+	struct row_name row;    /* its file is borrowed */
 	struct row_inode inode; /* of what is there, expired or not; its bytes are borrowed */
 };
 /* Looks; being absent is no error.  E_GONE: no such bucket; E_NOTFOUND: no such directory. */
 int spot_find(struct shard *sh, struct shard_call *c, uint64_t bucket, uint64_t parent,
 	struct bytes name, struct spot *ret_at);
 struct bytes spot_key(struct shard *sh, const struct spot *at); /* in sh->key_room */
-void spot_write(struct shard *sh, const struct spot *at, uint8_t kind, uint64_t inode);
-void spot_clear(struct shard *sh, const struct spot *at);
+int spot_look(struct shard *sh, struct spot *at, struct err_note *note); /* by b, parent, name */
+/* The name's row says where its inode is: in itself, for small files of flat buckets, which are
+ * then found with one look; or in a row of its own, for what is asked for by its number as well. */
+static inline bool spot_inside(const struct spot *at)
+{
+	return at->row.file.len > 0;
+}
+/* A new file or directory stands there now.  What stood there has been freed. */
+void spot_add(struct shard *sh, const struct spot *at, const struct row_inode *row);
+/* What stands there has changed; its kind and number have not. */
+void spot_change(struct shard *sh, const struct spot *at, const struct row_inode *row);
+/* What stands at from stands at `to`, too: the caller clears from, and has freed what stood there.
+ */
+void spot_move(struct shard *sh, const struct spot *from, const struct spot *to,
+	const struct row_inode *row);
+void spot_clear(struct shard *sh, const struct spot *at); /* the name, with what is in its row */
+/* A key to walk from: name may be a cursor. */
+struct bytes name_key(uint64_t parent, struct bytes name, uint8_t to[LIST_KEY_MAX]);
 /* What every way to replace or delete a name checks; flags are PUT_IF_*. */
 int spot_condition(
 	const struct spot *at, uint16_t flags, uint64_t if_version, struct err_note *note);
@@ -190,8 +212,12 @@ static inline bool spot_same(const struct spot *a, const struct spot *b)
 int inode_find(struct shard *sh, uint64_t bucket, uint64_t inode, struct row_inode *ret_row);
 void inode_add(struct shard *sh, const struct row_inode *row);   /* a new one */
 void inode_write(struct shard *sh, const struct row_inode *row); /* maybe over its old row */
-/* Everything that an inode has, and it: bytes, expiry, mark, count.  Its name is the caller's. */
-void inode_free(struct shard *sh, struct bucket *b, const struct row_inode *row);
+/* That of a name that was found. */
+int inode_of_name(struct shard *sh, const struct bucket *b, const struct row_name *name,
+	struct row_inode *ret_row);
+/* Everything that the inode at a spot has, and it: bytes, expiry, mark, count.  Its name is the
+ * caller's. */
+void inode_free(struct shard *sh, const struct spot *at);
 /* The part of it that another row or memory holds; the inode's own row is the caller's. */
 void inode_free_rest(struct shard *sh, const struct reclaim *r);
 bool inode_expired(const struct shard *sh, const struct row_inode *row);

@@ -19,17 +19,6 @@ struct walk {
 	struct bytes from, to;
 };
 
-static struct bytes name_key(uint64_t parent, struct bytes name, uint8_t to[LIST_KEY_MAX])
-{
-	struct row_name row = { .parent = parent };
-	struct bytes key = row_name_key(&row, to);
-
-	check(key.len + name.len <= LIST_KEY_MAX);
-	if (name.len > 0)
-		memcpy(to + key.len, name.p, name.len);
-	return bytes_of(to, key.len + name.len);
-}
-
 static bool has_prefix(struct bytes name, struct bytes prefix)
 {
 	return name.len >= prefix.len &&
@@ -107,7 +96,7 @@ static int visit(struct walk *w, struct bytes key, struct bytes value)
 	int rc;
 
 	if ((rc = row_name_key_get(key, &row)) < 0 || (rc = row_name_get(value, &row)) < 0 ||
-		(rc = inode_find(w->sh, w->b->id, row.inode, &inode)) < 0)
+		(rc = inode_of_name(w->sh, w->b, &row, &inode)) < 0)
 		return E_CORRUPT;
 	folded = fold(w->m, row.name);
 	if (inode_expired(w->sh, &inode)) {

@@ -103,6 +103,17 @@ int dir_check(struct shard *sh, const struct bucket *b, uint64_t parent, struct 
 		      : 0;
 }
 
+struct bytes name_key(uint64_t parent, struct bytes name, uint8_t to[LIST_KEY_MAX])
+{
+	struct row_name row = { .parent = parent };
+	struct bytes key = row_name_key(&row, to);
+
+	check(key.len + name.len <= LIST_KEY_MAX);
+	if (name.len > 0)
+		memcpy(to + key.len, name.p, name.len);
+	return bytes_of(to, key.len + name.len);
+}
+
 struct bytes spot_key(struct shard *sh, const struct spot *at)
 {
 	struct row_name row = { .parent = at->parent, .name = at->name };
@@ -110,13 +121,14 @@ struct bytes spot_key(struct shard *sh, const struct spot *at)
 	return row_name_key(&row, sh->key_room);
 }
 
-/* What stands at the spot.  A name without its inode breaks (S1): the tree is damaged. */
-static int look(struct shard *sh, struct spot *at, struct err_note *note)
+/* A name without its inode breaks (S1): the tree is damaged. */
+int spot_look(struct shard *sh, struct spot *at, struct err_note *note)
 {
 	struct bytes value;
 	int rc;
 
 	at->found = at->expired = false;
+	at->row.file = bytes_of(NULL, 0);
 	rc = db_get(sh->db, spot_key(sh, at), &value);
 	if (rc == E_NOTFOUND)
 		return 0;
@@ -124,7 +136,7 @@ static int look(struct shard *sh, struct spot *at, struct err_note *note)
 		rc = row_name_get(value, &at->row);
 	if (rc < 0)
 		return err_set(note, rc, "the row of a name cannot be read");
-	rc = inode_find(sh, at->b->id, at->row.inode, &at->inode);
+	rc = inode_of_name(sh, at->b, &at->row, &at->inode);
 	if (rc < 0)
 		return err_set(note, E_CORRUPT, "inode %llu of a name cannot be read",
 			(unsigned long long)at->row.inode);
@@ -148,18 +160,51 @@ int spot_find(struct shard *sh, struct shard_call *c, uint64_t bucket, uint64_t 
 	ret_at->b = b;
 	ret_at->parent = parent != 0 ? parent : b->id;
 	ret_at->name = name;
-	return look(sh, ret_at, &c->note);
+	return spot_look(sh, ret_at, &c->note);
 }
 
-void spot_write(struct shard *sh, const struct spot *at, uint8_t kind, uint64_t inode)
+static void name_write(
+	struct shard *sh, const struct spot *at, const struct row_inode *inode, bool inside)
 {
-	struct row_name row = { .kind = kind, .inode = inode };
+	struct row_name row = { .kind = inode->kind, .inode = inode->inode };
+	uint8_t file[ROW_inode_VALUE_MAX];
 
-	check(inode != 0);
+	check(inode->inode != 0);
+	if (inside)
+		row.file = row_inode_put(inode, file);
 	if (at->found || at->expired)
 		db_put(sh->db, spot_key(sh, at), row_name_put(&row, sh->value_room));
 	else
 		db_put_new(sh->db, spot_key(sh, at), row_name_put(&row, sh->value_room));
+}
+
+void spot_add(struct shard *sh, const struct spot *at, const struct row_inode *row)
+{
+	bool inside = at->b->kind == BUCKET_FLAT && row->place != PLACE_EXTENTS;
+
+	check(row->bucket == at->b->id);
+	if (!inside)
+		inode_add(sh, row);
+	name_write(sh, at, row, inside);
+}
+
+void spot_change(struct shard *sh, const struct spot *at, const struct row_inode *row)
+{
+	check(at->found);
+	check(at->inode.inode == row->inode);
+	if (spot_inside(at))
+		name_write(sh, at, row, true);
+	else
+		inode_write(sh, row);
+}
+
+void spot_move(struct shard *sh, const struct spot *from, const struct spot *to,
+	const struct row_inode *row)
+{
+	check(from->found);
+	check(from->inode.inode == row->inode);
+	check(from->b == to->b);
+	name_write(sh, to, row, spot_inside(from));
 }
 
 void spot_clear(struct shard *sh, const struct spot *at)

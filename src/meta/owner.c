@@ -214,8 +214,8 @@ uint32_t shard_job_dropping(const struct shard *sh, uint64_t job)
 static bool next_doomed(struct shard *sh, struct bucket *b, struct spot *ret_at, bool *ret_end)
 {
 	struct keep *k = &sh->keep;
-	struct row_name row = { .parent = k->dir, .name = bytes_of(k->name, k->len) };
-	uint8_t from[ROW_name_KEY_MAX];
+	uint8_t from[LIST_KEY_MAX];
+	struct row_name row;
 	struct bytes key, value;
 	struct row_range r;
 	struct db_iter it;
@@ -223,7 +223,7 @@ static bool next_doomed(struct shard *sh, struct bucket *b, struct spot *ret_at,
 	bool found = false;
 
 	row_range_one(&r, ROW_name_TABLE, k->dir);
-	db_iter_begin(&it, sh->db, row_name_key(&row, from), r.to);
+	db_iter_begin(&it, sh->db, name_key(k->dir, bytes_of(k->name, k->len), from), r.to);
 	*ret_end = true;
 	while (db_iter_next(&it, &key, &value)) {
 		struct row_inode inode;
@@ -238,11 +238,12 @@ static bool next_doomed(struct shard *sh, struct bucket *b, struct spot *ret_at,
 		memcpy(k->name, row.name.p, row.name.len);
 		k->name[row.name.len] = 0; /* the next key in order */
 		k->len = (uint16_t)(row.name.len + 1);
-		if (row.kind != ENTRY_FILE || inode_find(sh, b->id, row.inode, &inode) < 0
+		if (row.kind != ENTRY_FILE || inode_of_name(sh, b, &row, &inode) < 0
 			|| (inode.flags & PUT_PERSIST) != 0)
 			continue;
 		*ret_at = (struct spot){ .b = b, .parent = k->dir,
-			.name = name_keep(sh, row.name), .inode = inode };
+			.name = name_keep(sh, row.name), .found = true, .row = row,
+			.inode = inode };
 		found = true;
 	}
 	db_iter_end(&it);
@@ -305,7 +306,7 @@ bool bucket_keep(struct shard *sh)
 	for (int i = 0; i < KEEP_STEP; i++) {
 		if (next_doomed(sh, b, &at, &end)) {
 			spot_clear(sh, &at);
-			inode_free(sh, b, &at.inode);
+			inode_free(sh, &at);
 		}
 		if (!end)
 			continue;

@@ -27,6 +27,8 @@ enum row_place {
 enum { ROW_NUMBER_MAX = 9, ROW_SLACK = 8 };
 /* Of a durable file in its inode row; B(bytes) of inode. */
 enum { ROW_INLINE_BYTES_MAX = 1000 };
+/* An inode's value in the row of its name; B(file) of name. */
+enum { ROW_FILE_BYTES_MAX = 1100 };
 enum { ROW_u8_BYTES = 1, ROW_u16_BYTES = 2, ROW_u32_BYTES = 4, ROW_u64_BYTES = 8 };
 typedef uint8_t row_u8;
 typedef uint16_t row_u16;

@@ -201,11 +201,13 @@ static void a_small_file_has_small_rows(void **state)
 		.crc = 1,
 		.life = 300,
 		.slot = UINT64_C(1) << 40 };
-	uint8_t room[ROW_inode_VALUE_MAX], key[ROW_name_KEY_MAX];
+	uint8_t room[ROW_name_VALUE_MAX], file[ROW_inode_VALUE_MAX], key[ROW_name_KEY_MAX];
 
-	assert_true(row_name_put(&name, room).len <= 17);
+	assert_true(row_name_put(&name, room).len <= 19);
 	assert_true(row_name_key(&name, key).len <= 16 + 8);
-	assert_true(row_inode_put(&inode, room).len < 40);
+	name.file = row_inode_put(&inode, file);
+	assert_true(name.file.len < 40);
+	assert_true(row_name_put(&name, room).len <= 19 + 40);
 	assert_true(row_inode_key(&inode, key).len <= 12);
 }
 

@@ -77,8 +77,12 @@ static void inodes_are_gone_once_replaced(void)
 	check(kit_put(b, "x", "one", 0) == 0);
 	m.bucket = b;
 	m.inode = kit.put.inode;
+	m.name = kit_text("x");
 	check(shard_get(kit.sh, &kit.c, &m, &ok, &data) == 0);
 	check(bytes_equal(data, kit_text("one")));
+	m.name = bytes_of(NULL, 0); /* there is no row of its number */
+	check(shard_get(kit.sh, &kit.c, &m, &ok, &data) == E_GONE);
+	m.name = kit_text("x");
 	check(kit_put(b, "x", "two", 0) == 0);
 	check(shard_get(kit.sh, &kit.c, &m, &ok, &data) == E_GONE);
 	m.bucket = kit_bucket("other");
@@ -232,15 +236,26 @@ static void what_is_durable_survives(void)
 	check(kit_persist(b, "nothing", 0) == E_NOTFOUND);
 }
 
+static struct bytes name_value(struct row_name *name, const struct row_inode *row, uint8_t *to)
+{
+	static uint8_t file[ROW_inode_VALUE_MAX];
+
+	name->file = row_inode_put(row, file);
+	return row_name_put(name, to);
+}
+
 /* Rot in memory or in a row is an error, not other bytes. */
 static void changed_bytes_are_found(void)
 {
 	struct row_inode row;
+	struct spot spot;
 	struct bytes at;
 
 	b = kit_bucket("b");
 	check(kit_put(b, "x", "0123456789", 0) == 0);
-	check(inode_find(kit.sh, b, kit.put.inode, &row) == 0);
+	check(spot_find(kit.sh, &kit.c, b, 0, kit_text("x"), &spot) == 0);
+	check(spot_inside(&spot));
+	row = spot.inode;
 	at = slab_get(kit.sh->slab, row.slot, row.size);
 	((uint8_t *)(uintptr_t)at.p)[3] ^= 1;
 	check(kit_get(b, "x", 0) == E_CORRUPT);
@@ -250,17 +265,19 @@ static void changed_bytes_are_found(void)
 	check(kit_holds(b, "x", "0123456789"));
 	row.slot += 5; /* no slot in use */
 	{
-		uint8_t key[ROW_inode_KEY_MAX], value[ROW_inode_VALUE_MAX];
-		struct bytes k = row_inode_key(&row, key), v = row_inode_put(&row, value);
+		struct row_name name = { .parent = b, .name = kit_text("x"), .kind = ENTRY_FILE,
+			.inode = row.inode };
+		uint8_t key[ROW_name_KEY_MAX], value[ROW_name_VALUE_MAX];
+		struct bytes k = row_name_key(&name, key), v = name_value(&name, &row, value);
 
 		db_put(kit.sh->db, k, v);
 		check(kit_get(b, "x", 0) == E_CORRUPT);
 		check(kit_delete(b, 0, "x") == E_CORRUPT);
 		row.slot -= 5;
-		db_put(kit.sh->db, k, row_inode_put(&row, value));
+		v = name_value(&name, &row, value);
 		db_put(kit.sh->db, k, bytes_of(value, v.len - 1));
 		check(kit_get(b, "x", 0) == E_CORRUPT);
-		db_put(kit.sh->db, k, v = row_inode_put(&row, value));
+		db_put(kit.sh->db, k, v);
 	}
 	check(kit_delete(b, 0, "x") == 0);
 }
@@ -551,6 +568,90 @@ static void rename_moves_and_replaces(void)
 	check(kit_stat(b, 0, "u") == E_NOTFOUND);
 }
 
+/* Bytes in a row are borrowed from it, and go with it. */
+static void rename_moves_bytes_in_rows(void)
+{
+	b = kit_bucket("b");
+	check(kit_put_at(b, 0, "x", bytes_of(long_text, 1000), PUT_DURABLE, 0, 0) == 0);
+	check(kit_put_at(b, 0, "y", bytes_of(long_text, 900), PUT_DURABLE, 0, 0) == 0);
+	check(kit_put_at(b, 0, "p", bytes_of(long_text, 3000), PUT_DURABLE, 0, 0) == 0);
+	check(kit_rename(b, 0, "x", 0, "y", 0) == 0);
+	check(kit_get(b, "y", 0) == 0);
+	check(bytes_equal(kit.data, bytes_of(long_text, 1000)));
+	check(kit_rename(b, 0, "p", 0, "y", 0) == 0);
+	check(kit_get(b, "y", 0) == 0);
+	check(bytes_equal(kit.data, bytes_of(long_text, 3000)));
+	eq(kit_list(b, 0, "", 0, "", 0), "y");
+}
+
+/* As the first version wrote them: the name's row without the inode, which has one of its own. */
+static void part(const char *text)
+{
+	struct spot at;
+	struct row_name name = { .parent = b, .name = kit_text(text), .kind = ENTRY_FILE };
+	uint8_t key[ROW_name_KEY_MAX], value[ROW_name_VALUE_MAX];
+
+	check(kit_put(b, text, text, 0) == 0);
+	check(spot_find(kit.sh, &kit.c, b, 0, name.name, &at) == 0);
+	check(spot_inside(&at));
+	inode_add(kit.sh, &at.inode);
+	name.inode = at.inode.inode;
+	db_put(kit.sh->db, row_name_key(&name, key), row_name_put(&name, value));
+	shard_audit(kit.sh);
+	check(kit_holds(b, text, text));
+}
+
+static void rows_of_the_first_version_are_read(void)
+{
+	struct msg_get m = { .flags = 0 };
+	struct msg_get_ok ok;
+	struct bytes data;
+
+	b = m.bucket = kit_bucket("b");
+	part("delete");
+	check(kit_delete(b, 0, "delete") == 0);
+	part("replace");
+	m.inode = kit.put.inode;
+	check(shard_get(kit.sh, &kit.c, &m, &ok, &data) == 0);
+	check(kit_put(b, "replace", "new", 0) == 0);
+	check(kit_holds(b, "replace", "new"));
+	part("move");
+	check(kit_rename(b, 0, "move", 0, "replace", 0) == 0);
+	check(kit_holds(b, "replace", "move"));
+	part("persist");
+	check(kit_persist(b, "persist", 100000) == 0);
+	check(kit_holds(b, "persist", "persist"));
+	shard_audit(kit.sh);
+	kit_sleep(200000);
+	eq(kit_list(b, 0, "", 0, "", 0), "replace");
+	check(kit_drop(b) == 0);
+	kit_sleep(1000);
+	check(dropping() == 0);
+}
+
+/* What persists is found name by name, and a name may be as long as names are. */
+static void long_names_are_kept(void)
+{
+	struct msg_bucket_create m = { .job = 7, .name = BYTES("j") };
+	struct shard_freed freed;
+
+	b = kit_bucket_of(&m);
+	long_text[LIMIT_NAME_BYTES_MAX] = 0;
+	check(kit_put(b, long_text, "kept", PUT_PERSIST) == 0);
+	check(kit_put(b, "y", "not", 0) == 0);
+	check(shard_job_drop(kit.sh, &kit.c, 7, &freed) == 0);
+	check(freed.files == 1);
+	for (int i = 0; i < 100 && shard_job_dropping(kit.sh, 7) > 0; i++)
+		kit_sleep(1000);
+	check(shard_job_dropping(kit.sh, 7) == 0);
+	check(kit_holds(b, long_text, "kept"));
+	check(kit_stat(b, 0, "y") == E_NOTFOUND);
+	check(kit_drop(b) == 0);
+	kit_sleep(1000);
+	check(dropping() == 0);
+	long_text[LIMIT_NAME_BYTES_MAX] = 'x';
+}
+
 static void directories_move_but_not_into_themselves(void)
 {
 	uint64_t d, e, f;
@@ -630,6 +731,9 @@ int main(void)
 		TEST(drop_gives_trees_back),
 		TEST(trees_have_directories),
 		TEST(rename_moves_and_replaces),
+		TEST(rename_moves_bytes_in_rows),
+		TEST(rows_of_the_first_version_are_read),
+		TEST(long_names_are_kept),
 		TEST(directories_move_but_not_into_themselves),
 		TEST(depth_is_limited),
 	};
