@@ -64,7 +64,7 @@ struct mark {
 	struct list link;
 };
 
-enum { WAIT_HEADS = 1024, RECLAIM_STEP = 1024, EXPIRY_STEP = 64 };
+enum { WAIT_HEADS = 1024, RECLAIM_STEP = 1024, EXPIRY_STEP = 64, EXPIRY_LOOK = 1024 };
 struct reclaim {
 	uint64_t inode, size, slot, life, expires_ms;
 	uint8_t kind, place;
