@@ -213,6 +213,16 @@ void kit_step(struct kit *k, struct db *db)
 	}
 }
 
+void kit_put(struct kit *k, struct db *db)
+{
+	unsigned i = (unsigned)prng_below(&k->p, KIT_KEYS);
+	uint32_t seed = (uint32_t)prng_next(&k->p) | 1;
+	uint8_t room[KIT_VALUE_MAX];
+
+	db_put(db, k->keys[i], value_of(seed, room));
+	write_op(k, db, (struct kit_op){ 0, seed, (uint16_t)i, (uint16_t)(i + 1) });
+}
+
 void kit_found(struct kit *k, struct db *db, uint64_t index_min)
 {
 	struct bytes value;

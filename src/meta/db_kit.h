@@ -33,5 +33,6 @@ struct db_opts kit_opts(struct kit *k, const char *dir); /* small limits */
  * from there. */
 void kit_found(struct kit *k, struct db *db, uint64_t index_min);
 void kit_step(struct kit *k, struct db *db);   /* one random write or look; never parks */
+void kit_put(struct kit *k, struct db *db);    /* one random put */
 void kit_verify(struct kit *k, struct db *db); /* everything */
 #endif

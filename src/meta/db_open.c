@@ -39,7 +39,8 @@ static void db_free(struct db *db)
 	free(db);
 }
 
-static int replay(void *arg, uint64_t index, struct bytes payload)
+static int replay(
+	void *arg, const struct log *l, uint64_t index, struct bytes payload, bool durable)
 {
 	struct reader r = reader_of(payload.p, payload.len);
 	struct db *db = arg;
@@ -58,10 +59,11 @@ static PARKS int open_log(struct db *db, struct err_note *note)
 	struct log_opts o = { .dir = db->log_dir,
 		.segment_bytes = db->o.log_segment_bytes,
 		.after = tree_mark(db->tree).index,
+		.must_uuid_hi = tree_mark(db->tree).uuid_hi,
+		.must_uuid_lo = tree_mark(db->tree).uuid_lo,
 		.replay = replay,
 		.arg = db };
 	struct tree_mark mark = tree_mark(db->tree);
-	uint64_t lo;
 	int rc;
 
 	db->active = memtable_new(&db->pool, db->seed);
@@ -70,9 +72,6 @@ static PARKS int open_log(struct db *db, struct err_note *note)
 	db->sealed = mark.index;
 	if ((rc = log_open(db->sys, &o, &db->log, note)) < 0)
 		return rc;
-	if (mark.index > 0 && (log_uuid(db->log, &lo) != mark.uuid_hi || lo != mark.uuid_lo))
-		return err_set(note, E_CORRUPT,
-			"%s: the rows and the log are not of the same shard", db->dir);
 	db->merged = mark.index;
 	db->sealed = db->written = db->synced = log_index(db->log);
 	return 0;

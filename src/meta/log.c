@@ -4,9 +4,12 @@
  * (G1) lsn and index grow by one a record; a BEGIN has an lsn but no index of its own.
  * (G2) durable_lsn is at most what every file up to it was synced with.
  * (G3) after an error nothing is written any more: what the device holds is unknown (never
- * retried). */
+ * retried).
+ * (G4) a block that holds a synced byte, or one whose sync is under way, is not written again.
+ * (G5) two copies of the mark are synced and not being written, whatever happens. */
 #include "base/check.h"
 #include "base/hash.h"
+#include "base/pages.h"
 #include "meta/log_own.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,7 +61,7 @@ static struct record record_next(const struct log *l, enum log_kind kind, uint32
 	return (struct record){ .uuid_hi = l->uuid_hi,
 		.uuid_lo = l->uuid_lo,
 		.lsn = l->place.lsn + 1,
-		.epoch = LOG_EPOCH,
+		.epoch = l->epoch,
 		.index = l->place.index + (kind == LOG_EFFECTS),
 		.durable = l->durable_lsn,
 		.previous = l->place.node_chain,
@@ -67,50 +70,38 @@ static struct record record_next(const struct log *l, enum log_kind kind, uint32
 		.shard = LOG_SHARD };
 }
 
-static PARKS int write_record(struct log *l, struct record *r, uint8_t *room, struct err_note *note)
+/* At `at` of f: the place moves on when it is written. */
+static PARKS int write_record(struct log *l, struct sys_file *f, uint64_t at, struct record *r,
+	uint8_t *room, struct err_note *note)
 {
 	size_t len = record_bytes(r->length);
-	uint64_t at = l->at;
 	int rc;
 
 	record_seal(r, l->place.shard_chain, room + LOG_HEADER_BYTES);
 	record_put(r, room);
 	memset(room + LOG_HEADER_BYTES + r->length, 0, len - LOG_HEADER_BYTES - r->length);
-	l->at += len;
-	rc = sys_pwrite_now(l->file, room, len, at, note);
-	if (rc < 0)
-		return die(l, rc);
-	l->place = (struct log_place){ r->lsn, r->index, r->node_chain, r->shard_chain };
-	return 0;
+	rc = sys_pwrite_now(f, room, len, at, note);
+	if (rc == 0)
+		l->place = (struct log_place){ r->lsn, r->index, r->node_chain, r->shard_chain };
+	return rc;
 }
 
 /* ---- segments ---- */
+/* The file that is ready, or a new one, under its name. */
 static PARKS int open_segment(
 	struct log *l, const char *path, struct sys_file **ret_f, struct err_note *note)
 {
 	char ahead[LOG_PATH_MAX * 2];
-	struct sys_file *f = l->next;
 	int rc;
 
-	if (f != NULL) {
+	if (l->next != NULL) {
+		*ret_f = l->next;
 		l->next = NULL;
 		snprintf(ahead, sizeof ahead, "%s/next.log", l->dir);
-		rc = sys_rename(l->sys, ahead, path, note);
-	} else {
-		rc = sys_open(
-			l->sys, path, SYS_READ | SYS_WRITE | SYS_CREATE | SYS_TRUNC, &f, note);
-		if (rc < 0)
-			return rc;
-		rc = sys_allocate(f, 0, l->segment_bytes, note);
+		return sys_rename(l->sys, ahead, path, note);
 	}
-	if (rc == 0)
-		rc = sys_sync_dir(l->sys, l->dir, note);
-	if (rc < 0) {
-		sys_close(f);
-		return rc;
-	}
-	*ret_f = f;
-	return 0;
+	rc = sys_open(l->sys, path, SYS_READ | SYS_WRITE | SYS_CREATE | SYS_TRUNC, ret_f, note);
+	return rc < 0 ? rc : sys_allocate(*ret_f, 0, l->segment_bytes, note);
 }
 
 int segment_begin(struct log *l, struct err_note *note)
@@ -118,27 +109,35 @@ int segment_begin(struct log *l, struct err_note *note)
 	uint8_t room[LOG_HEADER_BYTES + 8];
 	char path[LOG_PATH_MAX * 2];
 	struct record r = record_next(l, LOG_BEGIN, 0);
-	struct sys_file *f;
+	uint64_t index = l->place.index;
+	struct sys_file *f = NULL;
 	int rc;
 
-	if (l->n_segments == LOG_SEGMENTS_MAX ||
-		l->n_unsynced == sizeof l->unsynced / sizeof l->unsynced[0])
+	if (l->n_segments == LOG_SEGMENTS_MAX || l->n_unsynced == LOG_UNSYNCED_MAX)
 		return die(l, err_set(note, E_TOOBIG, "the log has %u segments", l->n_segments));
 	segment_path(l, r.lsn, path);
 	l->rolling = true;
 	rc = open_segment(l, path, &f, note);
+	if (rc == 0)
+		rc = sys_sync_dir(l->sys, l->dir, note);
+	if (rc == 0)
+		rc = write_record(l, f, 0, &r, room, note);
 	l->rolling = false;
-	if (rc < 0)
-		return die(l, rc);
+	if (rc < 0) {
+		sys_close(f);
+		if (rc == E_FULL) /* it never was; its room is needed */
+			l->tight = true;
+		return rc == E_FULL && sys_unlink(l->sys, path, NULL) >= 0 ? rc : die(l, rc);
+	}
 	if (l->file != NULL) {
 		l->segments[l->n_segments - 1].bytes = l->at;
 		l->unsynced[l->n_unsynced++] = l->file;
 	}
 	l->file = f;
-	l->at = 0;
-	l->segments[l->n_segments++] = (struct segment){ .first_lsn = r.lsn,
-		.begin_index = l->place.index };
-	return write_record(l, &r, room, note);
+	l->at = record_bytes(0);
+	l->guard = 0;
+	l->segments[l->n_segments++] = (struct segment){ .first_lsn = r.lsn, .begin_index = index };
+	return 0;
 }
 
 bool log_wants_prepare(const struct log *l)
@@ -146,31 +145,58 @@ bool log_wants_prepare(const struct log *l)
 	return l->next == NULL && !l->dead && !l->rolling && l->at > l->segment_bytes / 2;
 }
 
+/* Zeros, so that a sync of what replaces them has no extents to convert. */
+static PARKS int write_zeros(struct log *l, struct sys_file *f, struct err_note *note)
+{
+	uint8_t *zeros = pages_new(LOG_ZEROS_BYTES);
+	int rc = 0;
+
+	if (zeros == NULL)
+		return err_set(note, E_NOMEM, "no memory for zeros");
+	for (uint64_t at = 0; rc == 0 && at < l->segment_bytes; at += LOG_ZEROS_BYTES) {
+		uint64_t n = l->segment_bytes - at;
+
+		rc = sys_pwrite(f, zeros, n < LOG_ZEROS_BYTES ? n : LOG_ZEROS_BYTES, at, note);
+	}
+	pages_free(zeros, LOG_ZEROS_BYTES);
+	return rc < 0 ? rc : sys_sync(f, note);
+}
+
 int log_prepare(struct log *l, struct err_note *note)
 {
 	char path[LOG_PATH_MAX * 2];
-	struct sys_file *f;
+	struct sys_file *f = NULL;
 	int rc;
 
 	check(l->next == NULL);
 	snprintf(path, sizeof path, "%s/next.log", l->dir);
 	rc = sys_open(l->sys, path, SYS_READ | SYS_WRITE | SYS_CREATE | SYS_TRUNC, &f, note);
-	if (rc < 0) {
-		l->tight = rc == E_FULL;
-		return rc;
-	}
-	rc = sys_allocate(f, 0, l->segment_bytes, note);
+	if (rc == 0)
+		rc = sys_allocate(f, 0, l->segment_bytes, note);
+	if (rc == 0)
+		rc = write_zeros(l, f, note);
 	l->tight = rc == E_FULL;
-	if (rc < 0 || l->next != NULL)
-		sys_close(f);
-	else
+	if (rc == 0) {
+		check(l->next == NULL);
 		l->next = f;
+		return 0;
+	}
+	sys_close(f);
+	if (rc == E_FULL) /* what there was of it is needed elsewhere */
+		(void)sys_unlink(l->sys, path, NULL);
 	return rc;
+}
+
+/* Where the next record goes (G4). */
+static uint64_t end_of(const struct log *l)
+{
+	return l->at < l->guard ? l->guard : l->at;
 }
 
 int log_append(struct log *l, uint8_t *room, size_t payload_len, struct err_note *note)
 {
 	struct record r;
+	uint64_t at;
 	int rc = 0;
 
 	check(!l->appending);
@@ -179,11 +205,16 @@ int log_append(struct log *l, uint8_t *room, size_t payload_len, struct err_note
 		return err_set(note, E_IO, "the log has failed before");
 	l->appending = true;
 	/* a record larger than a segment gets one of its own, grown beyond its allocation */
-	if (l->at > record_bytes(0) && l->at + record_bytes(payload_len) > l->segment_bytes)
+	if (l->at > record_bytes(0) && end_of(l) + record_bytes(payload_len) > l->segment_bytes)
 		rc = segment_begin(l, note);
 	if (rc == 0) {
+		at = end_of(l);
 		r = record_next(l, LOG_EFFECTS, (uint32_t)payload_len);
-		rc = write_record(l, &r, room, note);
+		rc = write_record(l, l->file, at, &r, room, note);
+		if (rc == 0)
+			l->at = at + record_bytes(payload_len);
+		else if (rc != E_FULL) /* a part of it may be there: it is written over, or torn */
+			die(l, rc);
 	}
 	l->appending = false;
 	return rc;
@@ -210,14 +241,39 @@ bool mark_get(const uint8_t from[MARK_BYTES], struct mark *ret_m)
 	return true;
 }
 
-int mark_write(struct log *l, uint64_t lsn, uint64_t chain, struct err_note *note)
+static PARKS int mark_copy(
+	struct log *l, unsigned slot, uint64_t lsn, uint64_t chain, struct err_note *note)
 {
 	struct mark m = { l->uuid_hi, l->uuid_lo, ++l->mark_seq, lsn, chain };
 	uint8_t room[MARK_BYTES];
 
 	mark_put(&m, room);
-	return sys_pwrite_now(
-		l->mark, room, sizeof room, m.seq % MARK_SLOTS * MARK_SLOT_BYTES, note);
+	return sys_pwrite_now(l->mark, room, sizeof room, slot * MARK_SLOT_BYTES, note);
+}
+
+/* All copies, before there is a record: from then on a mark without a valid one is rot. */
+int mark_create(struct log *l, struct err_note *note)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; rc == 0 && i < MARK_SLOTS; i++)
+		rc = mark_copy(l, i, 0, 0, note);
+	if (rc == 0)
+		rc = sys_sync(l->mark, note);
+	return rc < 0 ? rc : sys_sync_dir(l->sys, l->dir, note);
+}
+
+/* Two of the copies are written in turn until they are synced, then the other two (G5). */
+static PARKS int mark_write(struct log *l, uint64_t lsn, uint64_t chain, struct err_note *note)
+{
+	uint64_t now_ns = loop_now_ns(sys_loop(l->sys));
+	int rc = mark_copy(l, 2 * l->mark_half + (unsigned)(l->mark_seq & 1), lsn, chain, note);
+
+	if (rc < 0 || now_ns < l->mark_synced_ns + LOG_MARK_SYNC_NS)
+		return rc;
+	l->mark_synced_ns = now_ns;
+	l->mark_half = !l->mark_half;
+	return sys_sync(l->mark, note);
 }
 
 int log_sync(struct log *l, uint64_t *ret_index, struct err_note *note)
@@ -231,6 +287,7 @@ int log_sync(struct log *l, uint64_t *ret_index, struct err_note *note)
 	if (l->dead)
 		return err_set(note, E_IO, "the log has failed before");
 	l->syncing = true;
+	l->guard = block_up(l->at);                 /* (G4) */
 	for (uint32_t i = 0; rc == 0 && i < n; i++) /* appends may add more behind meanwhile */
 		rc = sys_sync(l->unsynced[i], note);
 	if (rc == 0)
@@ -251,6 +308,43 @@ int log_sync(struct log *l, uint64_t *ret_index, struct err_note *note)
 	return 0;
 }
 
+bool log_crowded(const struct log *l)
+{
+	return l->n_unsynced >= LOG_UNSYNCED_MAX - 1;
+}
+
+/* The file of a segment that is not needed becomes the next one where that is missing. */
+static PARKS int reuse(struct log *l, const char *path, struct err_note *note)
+{
+	char ahead[LOG_PATH_MAX * 2];
+	struct sys_file *f;
+	uint64_t bytes;
+	int rc;
+
+	if (l->next != NULL || l->rolling)
+		return 0;
+	if ((rc = sys_open(l->sys, path, SYS_READ | SYS_WRITE, &f, note)) < 0)
+		return rc;
+	rc = sys_file_bytes(f, &bytes, note);
+	if (rc < 0 || bytes != l->segment_bytes || l->next != NULL || l->rolling) {
+		sys_close(f);
+		return rc;
+	}
+	l->rolling = true;
+	snprintf(ahead, sizeof ahead, "%s/next.log", l->dir);
+	rc = sys_rename(l->sys, path, ahead, note);
+	if (rc == 0) /* before its bytes are written over, its old name must be gone */
+		rc = sys_sync_dir(l->sys, l->dir, note);
+	l->rolling = false;
+	if (rc < 0) {
+		sys_close(f);
+		return rc;
+	}
+	l->next = f;
+	l->tight = false;
+	return 1;
+}
+
 int log_cut(struct log *l, uint64_t index, struct err_note *note)
 {
 	char path[LOG_PATH_MAX * 2];
@@ -258,7 +352,10 @@ int log_cut(struct log *l, uint64_t index, struct err_note *note)
 
 	while (l->n_segments > 1 + l->n_unsynced && l->segments[1].begin_index <= index) {
 		segment_path(l, l->segments[0].first_lsn, path);
-		if ((rc = sys_unlink(l->sys, path, note)) < 0 && rc != E_NOTFOUND)
+		rc = reuse(l, path, note);
+		if (rc == 0)
+			rc = sys_unlink(l->sys, path, note);
+		if (rc < 0 && rc != E_NOTFOUND)
 			return rc;
 		l->n_segments--;
 		memmove(l->segments, l->segments + 1, l->n_segments * sizeof l->segments[0]);

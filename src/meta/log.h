@@ -10,13 +10,19 @@
  *
  * Each segment begins with a BEGIN record, which names the lsn and the chain it continues from:
  * what a segment before it holds from that lsn on was never acknowledged as part of this history
- * and does not count.  Every start begins a segment, so a torn tail is left behind, not
- * overwritten.
+ * and does not count.  Every start begins a segment, with a higher epoch, so a torn tail is left
+ * behind, not overwritten.
  *
- * "mark" holds four copies of the durable watermark, written in turn right behind each sync.
+ * What was synced is never touched again: the record behind it begins in the next block of 4 KiB.
+ * A segment is allocated and written before it is used, so that a sync need not write the file's
+ * own data; one that is not needed any more becomes the next one.  What it held is told from
+ * records by lsn and chain.
  *
- * A bad record at or below the watermark, or below the durable lsn of a later valid record, or one
- * that a later segment continues from, is rot: E_CORRUPT.  Any other is the torn tail. */
+ * "mark" holds four copies of the durable watermark: two are written in turn right behind each sync
+ * of the log, the other two were synced before.
+ *
+ * A bad record at or below the watermark, or below the durable lsn of a later valid record, is rot:
+ * E_CORRUPT.  Any other is the torn tail. */
 #ifndef META_LOG_H
 #define META_LOG_H
 #include "base/bytes.h"
@@ -34,11 +40,13 @@ struct log;
 struct log_opts {
 	const char *dir; /* exists */
 	uint64_t segment_bytes;
-	uint64_t uuid_hi, uuid_lo; /* for a new log; an old one keeps its own */
+	uint64_t uuid_hi, uuid_lo;           /* for a new log; an old one keeps its own */
+	uint64_t must_uuid_hi, must_uuid_lo; /* not zero: another log is E_CORRUPT */
 	/* Replays what lies behind index `after` in order.  A negative code ends the opening with
-	 * it. */
+	 * it.  durable: it was known to be synced. */
 	uint64_t after;
-	int (*replay)(void *arg, uint64_t index, struct bytes payload);
+	PARKS int (*replay)(
+		void *arg, const struct log *l, uint64_t index, struct bytes payload, bool durable);
 	void *arg;
 };
 /* E_CORRUPT: rot, with file, offset and lsn in the note; or the log does not reach back to `after`.
@@ -53,12 +61,13 @@ struct log_place log_place(const struct log *l);
 uint64_t log_bytes(const struct log *l); /* of all segments, written part */
 
 /* Appends one record with the next index.  room[0..LOG_HEADER_BYTES) is filled in; the payload
- * follows it, and there are 8 bytes of room behind.  One append at a time.  After an error the log
- * is dead. */
+ * follows it, and there are 8 bytes of room behind.  One append at a time.  E_FULL: it was not
+ * written, and may be tried again; after another error the log is dead. */
 PARKS int log_append(struct log *l, uint8_t *room, size_t payload_len, struct err_note *note);
 /* Everything appended before the call is durable when it returns 0; *ret_index names it.  Appends
  * go on meanwhile; one sync at a time.  After an error the log is dead. */
 PARKS int log_sync(struct log *l, uint64_t *ret_index, struct err_note *note);
+bool log_crowded(const struct log *l); /* syncs cannot keep up: no append before the next one */
 /* Makes the next segment's file ahead of need, so that neither an append waits for it nor a full
  * disk is found out too late: E_FULL tells that only the rest of this segment is left. */
 PARKS int log_prepare(struct log *l, struct err_note *note);

@@ -56,11 +56,34 @@ static PARKS int read_mark(struct opening *g)
 
 		if (n < 0)
 			return (int)n;
-		if (n == MARK_BYTES && mark_get(room, &m) && m.seq > g->mark.seq)
+		if (n == MARK_BYTES && mark_get(room, &m) && m.seq > g->mark.seq) {
 			g->mark = m;
+			g->l->mark_half = i / 2 == 0; /* the other two are next */
+		}
 	}
+	if (g->mark.seq == 0)
+		return 0;
 	g->l->mark_seq = g->mark.seq;
-	return 0;
+	g->l->uuid_hi = g->mark.uuid_hi;
+	g->l->uuid_lo = g->mark.uuid_lo;
+	return sys_sync(g->l->mark, g->note); /* a killed process may not have come to it (G5) */
+}
+
+/* The mark comes before the first segment, and is never without a valid copy again. */
+static PARKS int check_beginnings(struct opening *g)
+{
+	struct log *l = g->l;
+	const struct log_opts *o = g->o;
+
+	if (l->n_segments > 0 && g->mark.seq == 0)
+		return err_set(g->note, E_CORRUPT, "%s/mark: no copy of it is valid", l->dir);
+	if (l->n_segments == 0 && (g->mark.lsn > 0 || o->after > 0))
+		return err_set(g->note, E_CORRUPT, "the log in %s has lost its segments", l->dir);
+	if ((o->must_uuid_hi != 0 || o->must_uuid_lo != 0) &&
+		(o->must_uuid_hi != l->uuid_hi || o->must_uuid_lo != l->uuid_lo))
+		return err_set(g->note, E_CORRUPT,
+			"the rows and the log in %s are not of the same shard", l->dir);
+	return g->mark.seq == 0 ? mark_create(l, g->note) : 0;
 }
 
 static PARKS int load(struct opening *g, const struct segment *s, struct image *ret_im)
@@ -184,11 +207,18 @@ static int replay(struct opening *g, const struct image *im, const struct record
 
 	if (r->kind == LOG_EFFECTS && r->index != l->place.index + 1)
 		return rot(g, im, at, r->lsn, "its index does not follow");
+	if (r->lsn == g->mark.lsn && r->node_chain != g->mark.chain)
+		return rot(g, im, at, r->lsn, "it is not the one that was synced");
 	if (r->kind == LOG_EFFECTS && r->index > g->o->after)
-		rc = g->o->replay(
-			g->o->arg, r->index, bytes_of(im->p + at + LOG_HEADER_BYTES, r->length));
-	if (rc < 0)
+		rc = g->o->replay(g->o->arg, l, r->index,
+			bytes_of(im->p + at + LOG_HEADER_BYTES, r->length), r->lsn <= g->mark.lsn);
+	if (rc == E_CORRUPT)
 		return rot(g, im, at, r->lsn, "its effects cannot be read");
+	if (rc < 0)
+		return err_set(g->note, rc, "%s: replaying record %llu: %s", im->path,
+			(unsigned long long)r->lsn, err_text(rc));
+	if (r->epoch > l->epoch)
+		l->epoch = r->epoch;
 	l->place = (struct log_place){ r->lsn, r->index, r->node_chain, r->shard_chain };
 	return 0;
 }
@@ -203,7 +233,10 @@ static PARKS int scan(
 	int rc = 0;
 
 	while (rc == 0 && l->place.lsn < until) {
-		if (!follows(l, im, at, &l->place, &r)) {
+		if (!follows(l, im, at, &l->place, &r) &&
+			follows(l, im, block_up(at), &l->place, &r))
+			at = block_up(at); /* what is before it was synced */
+		else if (!follows(l, im, at, &l->place, &r)) {
 			rc = classify(g, im, at, i, l->place.lsn + 1);
 			break;
 		}
@@ -234,10 +267,6 @@ static PARKS int survey_one(struct opening *g, uint32_t i, bool *ret_good)
 	if (rc < 0)
 		return rc;
 	*ret_good = begin_of(&im, &r);
-	if (i == 0) {
-		l->uuid_hi = *ret_good ? r.uuid_hi : g->mark.uuid_hi;
-		l->uuid_lo = *ret_good ? r.uuid_lo : g->mark.uuid_lo;
-	}
 	if (!*ret_good && i == 0 && g->o->after > 0)
 		rc = rot(g, &im, 0, s->first_lsn, "the rows say that it was synced");
 	else if (!*ret_good)
@@ -260,10 +289,6 @@ static PARKS int survey(struct opening *g)
 		rc = survey_one(g, i, &good);
 		if (rc == 0 && !good)
 			rc = drop_from(g, i);
-	}
-	if (rc == 0 && l->n_segments == 0) { /* a new one */
-		l->uuid_hi = g->o->uuid_hi;
-		l->uuid_lo = g->o->uuid_lo;
 	}
 	return rc;
 }
@@ -315,10 +340,6 @@ static PARKS int check_mark(struct opening *g)
 {
 	const struct log *l = g->l;
 
-	if (g->mark.seq == 0)
-		return 0;
-	if (g->mark.uuid_hi != l->uuid_hi || g->mark.uuid_lo != l->uuid_lo)
-		return err_set(g->note, E_CORRUPT, "%s/mark belongs to another log", l->dir);
 	if (g->mark.lsn > l->place.lsn)
 		return err_set(g->note, E_CORRUPT,
 			"the log in %s ends at record %llu, %llu was synced", l->dir,
@@ -333,13 +354,14 @@ static PARKS int write_again(struct opening *g, const struct segment *s)
 {
 	struct sys_file *f;
 	struct image im;
+	uint64_t bytes;
 	int rc = load(g, s, &im);
 
 	if (rc < 0)
 		return rc;
-	check(s->bytes <= im.len);
+	bytes = s->bytes < im.len ? s->bytes : im.len; /* its padding may have been cut off */
 	if ((rc = sys_open(g->l->sys, im.path, SYS_READ | SYS_WRITE, &f, g->note)) == 0) {
-		rc = sys_pwrite(f, im.p, s->bytes, 0, g->note);
+		rc = sys_pwrite(f, im.p, bytes, 0, g->note);
 		if (rc == 0)
 			rc = sys_sync(f, g->note);
 		sys_close(f);
@@ -360,6 +382,27 @@ static PARKS int settle(struct opening *g)
 	return rc < 0 ? rc : sys_sync_dir(l->sys, l->dir, g->note);
 }
 
+/* A file that an earlier start made ready. */
+static PARKS int take_next(struct opening *g)
+{
+	struct log *l = g->l;
+	char path[LOG_PATH_MAX * 2];
+	struct sys_file *f;
+	uint64_t bytes;
+	int rc;
+
+	snprintf(path, sizeof path, "%s/next.log", l->dir);
+	rc = sys_open(l->sys, path, SYS_READ | SYS_WRITE, &f, g->note);
+	if (rc < 0)
+		return rc == E_NOTFOUND ? 0 : rc;
+	rc = sys_file_bytes(f, &bytes, g->note);
+	if (rc == 0 && bytes == l->segment_bytes)
+		l->next = f;
+	else
+		sys_close(f);
+	return rc;
+}
+
 static PARKS int open_all(struct opening *g)
 {
 	struct log *l = g->l;
@@ -372,15 +415,16 @@ static PARKS int open_all(struct opening *g)
 	if (g->overflow)
 		return err_set(g->note, E_TOOBIG, "%s has more than %d segments", l->dir,
 			LOG_SEGMENTS_MAX);
-	if (l->n_segments == 0 && (g->mark.seq > 0 || g->o->after > 0))
-		return err_set(g->note, E_CORRUPT, "the log in %s has lost its segments", l->dir);
-	if ((rc = survey(g)) < 0)
+	if ((rc = check_beginnings(g)) < 0 || (rc = survey(g)) < 0)
 		return rc;
 	if (l->n_segments > 0 &&
 		((rc = read_all(g)) < 0 || (rc = check_mark(g)) < 0 || (rc = settle(g)) < 0))
 		return rc;
 	l->durable_lsn = l->place.lsn;
 	l->durable_chain = l->place.node_chain;
+	l->epoch++;
+	if ((rc = take_next(g)) < 0)
+		return rc;
 	if ((rc = segment_begin(l, g->note)) < 0)
 		return rc;
 	return log_sync(l, &index, g->note);

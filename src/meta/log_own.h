@@ -6,7 +6,14 @@
 #include "meta/log.h"
 #include "meta/record.h"
 
-enum { LOG_PATH_MAX = 512, LOG_SEGMENTS_MAX = 4096, LOG_EPOCH = 1, LOG_SHARD = 0 };
+enum {
+	LOG_PATH_MAX = 512,
+	LOG_SEGMENTS_MAX = 4096,
+	LOG_UNSYNCED_MAX = 8,
+	LOG_SHARD = 0,
+	LOG_ZEROS_BYTES = 1 << 20,
+};
+#define LOG_MARK_SYNC_NS SYS_SEC /* the mark is synced itself this often */
 
 /* A segment: records (first_lsn is its BEGIN's) that follow index begin_index. */
 struct segment {
@@ -20,21 +27,28 @@ struct log {
 	struct log_place place;                    /* of the last record appended */
 	struct segment segments[LOG_SEGMENTS_MAX]; /* oldest first; the last is written to */
 	uint32_t n_segments;
-	struct sys_file *file;        /* of the last segment */
-	uint64_t at;                  /* its end */
-	struct sys_file *next;        /* prepared: "next.log" */
-	struct sys_file *unsynced[8]; /* left behind full, not synced yet */
+	struct sys_file *file; /* of the last segment */
+	uint64_t at;           /* its end */
+	uint64_t guard;        /* nothing before it is written any more: it was synced */
+	uint64_t epoch;        /* of this start */
+	struct sys_file *next; /* prepared: "next.log" */
+	struct sys_file *unsynced[LOG_UNSYNCED_MAX]; /* left behind full, not synced yet */
 	uint32_t n_unsynced;
 	struct sys_file *mark;
-	uint64_t mark_seq, durable_lsn, durable_chain;
+	uint64_t mark_seq, mark_synced_ns, durable_lsn, durable_chain;
+	bool mark_half; /* which two copies are being written */
 	bool dead, appending, syncing, tight;
 	bool rolling; /* "next.log" may be getting its name: nobody makes another meanwhile */
 };
 
+static inline uint64_t block_up(uint64_t at)
+{
+	return (at + SYS_BLOCK - 1) & ~(uint64_t)(SYS_BLOCK - 1);
+}
 void segment_path(const struct log *l, uint64_t first_lsn, char ret_path[LOG_PATH_MAX * 2]);
 /* Makes the last segment one that follows l->place, with its BEGIN written. */
 PARKS int segment_begin(struct log *l, struct err_note *note);
-PARKS int mark_write(struct log *l, uint64_t lsn, uint64_t chain, struct err_note *note);
+PARKS int mark_create(struct log *l, struct err_note *note);
 
 enum { MARK_SLOTS = 4, MARK_BYTES = 64, MARK_SLOT_BYTES = 4096 };
 struct mark {
