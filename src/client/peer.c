@@ -262,16 +262,20 @@ PARKS static int connect_addr(struct peer *p, const char *addr, uint64_t until_n
 
 PARKS static int connect_locked(struct peer *p, uint64_t until_ns, struct err_note *note)
 {
+	int rc;
+
 	if (p->conn != NULL && rpc_conn_open(p->conn))
 		return 0;
 	disconnect(p);
 	if (p->same_host && p->local[0] != '\0') {
-		if (connect_addr(p, p->local, until_ns, note) == 0)
-			return 0;
+		rc = connect_addr(p, p->local, until_ns, note);
+		if (rc == 0 || p->addr[0] == '\0')
+			return rc < 0 ? err_wrap(note, rc, "storage server %u", p->server) : 0;
 		sys_reached(p->peers->sys, "near server reached over tcp");
 	}
 	if (p->addr[0] == '\0')
-		return err_set(note, E_UNREACH, "storage server %u has no address", p->server);
+		return err_set(note, E_UNREACH, "storage server %u listens for no other hosts",
+			p->server);
 	return connect_addr(p, p->addr, until_ns, note);
 }
 
