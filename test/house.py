@@ -35,6 +35,14 @@ def until(what, look, seconds=20):
         time.sleep(0.02)
 
 
+def all_stopped(pid):
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/stat") as f:
+            if f.read().rsplit(")", 1)[1].split()[0] != "T":
+                return False
+    return True
+
+
 class Server:
     """One process of wadi: serve, meta or store."""
 
@@ -94,7 +102,9 @@ class Server:
         self.process.send_signal(which)
 
     def pause(self):
+        """Until each thread has stopped."""
         self.signal(signal.SIGSTOP)
+        until(f"{self.name} has stopped", lambda: all_stopped(self.pid))
 
     def resume(self):
         self.signal(signal.SIGCONT)
@@ -179,6 +189,13 @@ class Puppet:
     def kill(self):
         self.process.kill()
         self.leave()
+
+    def pause(self):
+        self.process.send_signal(signal.SIGSTOP)
+        until("the client has stopped", lambda: all_stopped(self.process.pid))
+
+    def resume(self):
+        self.process.send_signal(signal.SIGCONT)
 
     def leave(self):
         """Closes its connection in order, if it lives."""
