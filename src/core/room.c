@@ -296,10 +296,16 @@ void room_server_up(struct room *r, uint32_t server, bool up)
 }
 
 /* What is left of a lost egroup is the account of files that still name it. */
-static void lose(struct room *r, struct egroup *e)
+static void lose(struct room *r, struct egroup *e, void (*each)(void *arg, uint64_t extent_first),
+	void *arg)
 {
-	while (e->grants != NONE)
-		room_grant_free(r, &r->grants[e->grants]);
+	while (e->grants != NONE) {
+		struct grant *g = &r->grants[e->grants];
+
+		if (each != NULL)
+			each(arg, g->extent_first);
+		room_grant_free(r, g);
+	}
 	device_of(r, e)->taken -= e->bytes;
 	e->granted = e->orphaned = 0;
 	e->lost = e->closed = true;
@@ -307,7 +313,8 @@ static void lose(struct room *r, struct egroup *e)
 	room_look_empty(r, e);
 }
 
-void room_server_reborn(struct room *r, uint32_t server, uint64_t incarnation)
+void room_server_reborn(struct room *r, uint32_t server, uint64_t incarnation,
+	void (*each)(void *arg, uint64_t extent_first), void *arg)
 {
 	room_server(r, server)->incarnation = incarnation;
 	for (uint32_t i = 0; i < r->egroups_top; i++) {
@@ -316,7 +323,7 @@ void room_server_reborn(struct room *r, uint32_t server, uint64_t incarnation)
 
 		if (e->live && d->server == server && d->tier == TIER_DRAM && !e->lost &&
 			e->incarnation != incarnation)
-			lose(r, e);
+			lose(r, e, each, arg);
 	}
 }
 

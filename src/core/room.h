@@ -47,8 +47,10 @@ void room_free(struct room *r);
 int room_device(struct room *r, uint32_t server, uint8_t device, uint8_t tier,
 	uint64_t capacity_bytes, uint64_t egroup_bytes);
 void room_server_up(struct room *r, uint32_t server, bool up); /* only up ones are granted on */
-/* A new incarnation: everything in memory on that server is gone, with its grants. */
-void room_server_reborn(struct room *r, uint32_t server, uint64_t incarnation);
+/* A new incarnation: everything in memory on that server is gone, with its grants; calls each (may
+ * be NULL) for every one of them. */
+void room_server_reborn(struct room *r, uint32_t server, uint64_t incarnation,
+	void (*each)(void *arg, uint64_t extent_first), void *arg);
 
 /* ---- grants ---- */
 struct room_ask {

@@ -47,7 +47,7 @@ static void begin(struct world *w, uint64_t seed)
 	w->p = prng_fork(seed, 1);
 	w->next_id = 1000;
 	for (uint32_t s = 1; s <= 3; s++) {
-		room_server_reborn(w->r, s, 1);
+		room_server_reborn(w->r, s, 1, NULL, NULL);
 		assert_int_equal(room_device(w->r, s, 0, TIER_DRAM, 64 * MIB, 8 * MIB), 0);
 		assert_int_equal(room_device(w->r, s, 1, TIER_FLASH, 40 * MIB, 16 * MIB), 0);
 		room_server_up(w->r, s, true);
@@ -198,7 +198,8 @@ static void step(struct world *w)
 		break;
 	case 11:
 		if (draw(w, 20) == 0)
-			room_server_reborn(w->r, 1 + (uint32_t)draw(w, 3), 1 + draw(w, 1000));
+			room_server_reborn(w->r, 1 + (uint32_t)draw(w, 3), 1 + draw(w, 1000), NULL,
+				NULL);
 		break;
 	}
 	room_audit(w->r);

@@ -131,6 +131,15 @@ static void end(struct shard *sh, uint64_t extent_first, bool drop)
 		drop_rest(sh, info.server, &rest);
 }
 
+void grant_lost(void *arg, uint64_t extent_first)
+{
+	struct shard *sh = arg;
+	struct row_grant row = { .extent_first = extent_first };
+	uint8_t key[ROW_grant_KEY_MAX];
+
+	db_delete(sh->db, row_grant_key(&row, key));
+}
+
 void grant_end(struct shard *sh, uint64_t extent_first)
 {
 	end(sh, extent_first, true);
@@ -163,8 +172,8 @@ static uint32_t near_server(const struct shard *sh, struct bytes host)
 	return 0;
 }
 
-/* The bucket's tiers out of the job's order; persistent data does not go to memory. */
-static uint8_t order(const struct shard *sh, const struct bucket *b, uint64_t domain,
+/* The bucket's tiers out of the job's order; what has to survive does not go to memory. */
+static uint8_t order(const struct shard *sh, const struct bucket *b, bool durable,
 	uint8_t ret_tiers[TIER_COUNT])
 {
 	const struct large_policy *p = &sh->large->policy;
@@ -175,7 +184,7 @@ static uint8_t order(const struct shard *sh, const struct bucket *b, uint64_t do
 	for (uint8_t i = 0; i < n_all; i++) {
 		if (b->tiers != 0 && (b->tiers & TIER_BIT(all[i])) == 0)
 			continue;
-		if (all[i] == TIER_DRAM && domain == DOMAIN_PERSISTENT)
+		if (all[i] == TIER_DRAM && durable)
 			continue;
 		ret_tiers[n++] = all[i];
 	}
@@ -295,9 +304,9 @@ int shard_grant(
 
 	if ((rc = shard_writable(sh, c)) < 0 || (rc = bucket_use(sh, c, m->bucket, &b)) < 0)
 		return rc;
-	if ((m->flags & ~PUT_PERSIST) != 0)
+	if ((m->flags & ~(PUT_PERSIST | PUT_DURABLE)) != 0)
 		return err_set(&c->note, E_INVALID, "grant does not know flags %#x",
-			m->flags & ~PUT_PERSIST);
+			m->flags & ~(PUT_PERSIST | PUT_DURABLE));
 	if (c->session == NULL)
 		return err_set(&c->note, E_INVALID, "room is granted to clients with a client id");
 	if ((rc = session_number(sh, c->session)) < 0)
@@ -307,7 +316,8 @@ int shard_grant(
 	ask.extent_bytes = c->session->extent_bytes;
 	ask.domain = domain_of(b, m->flags);
 	ask.near = near_server(sh, m->host);
-	ask.n_tiers = order(sh, b, ask.domain, ask.tiers);
+	ask.n_tiers = order(sh, b,
+		ask.domain == DOMAIN_PERSISTENT || (m->flags & PUT_DURABLE) != 0, ask.tiers);
 	if (sh->large->policy.quota != NULL && (rc = sh->large->policy.quota(sh->large->policy.arg,
 							b->job, m->bytes, &c->note)) < 0)
 		return rc;

@@ -89,8 +89,8 @@ int large_open(struct shard *sh, struct err_note *note)
 		return rc;
 	for (uint32_t i = 1; i <= sh->large->last_server; i++)
 		if (sh->large->servers[i] != NULL)
-			room_server_reborn(
-				sh->large->room, i, sh->large->servers[i]->pub.incarnation);
+			room_server_reborn(sh->large->room, i,
+				sh->large->servers[i]->pub.incarnation, grant_lost, sh);
 	room_audit(sh->large->room);
 	job_watch_room(sh);
 	return 0;
@@ -182,7 +182,8 @@ int large_register(struct shard *sh, struct shard_call *c, const struct msg_stor
 			return err_set(&c->note, rc, "device %u of tier %u", d.device, d.tier);
 	if (s->pub.incarnation != m->incarnation) {
 		s->pub.incarnation = m->incarnation;
-		room_server_reborn(sh->large->room, s->pub.server, m->incarnation);
+		room_server_reborn(
+			sh->large->room, s->pub.server, m->incarnation, grant_lost, sh);
 		large_drops_retry(sh, s->pub.server);
 		egroup_drop_empty(sh);
 	}

@@ -40,6 +40,7 @@ int grant_load(struct shard *sh, struct err_note *note);
 void grant_write(struct shard *sh, uint64_t extent_first);
 void grant_end(struct shard *sh, uint64_t extent_first); /* what no commit named is dropped */
 void grant_end_doomed(struct shard *sh, uint64_t extent_first); /* its egroup is dropped whole */
+void grant_lost(void *arg, uint64_t extent_first); /* a shard: its egroup died with its server */
 void grant_end_session(struct shard *sh, uint64_t session);
 uint64_t domain_of(const struct bucket *b, uint16_t flags);
 

@@ -295,6 +295,11 @@ static int lost_with_its_server(void *arg)
 	assert_int_equal(del(w, "f"), 0);
 	assert_true(large_settled(w->sh, large_ticket(w->sh))); /* nobody to ask */
 	assert_int_equal(sum(w).free, sum(w).capacity);
+	(void)grant(w, MIB); /* that nobody has used when its server dies */
+	w->incarnation++;
+	register_server(w);
+	restart(w);
+	assert_int_equal(sum(w).free, sum(w).capacity);
 	shard_audit(w->sh);
 	close_shard(w);
 	return 0;
