@@ -21,20 +21,20 @@ void grants_init(struct grants *gs, struct dialog *se, struct peers *ps, struct 
 	list_init(&gs->pools);
 }
 
-static struct pool *pool_find(struct grants *gs, uint64_t bucket, bool persist)
+static struct pool *pool_find(struct grants *gs, uint64_t bucket, uint16_t flags)
 {
 	struct pool *po;
 
 	list_each(it, &gs->pools) {
 		po = container_of(it, struct pool, link);
-		if (po->bucket == bucket && po->persist == persist)
+		if (po->bucket == bucket && po->flags == flags)
 			return po;
 	}
 	po = calloc(1, sizeof *po);
 	if (po == NULL)
 		return NULL;
 	po->bucket = bucket;
-	po->persist = persist;
+	po->flags = flags;
 	list_init(&po->parts);
 	waitq_init(&po->asked);
 	list_push(&gs->pools, &po->link);
@@ -115,7 +115,7 @@ PARKS static int pool_ask(struct grants *gs, struct pool *po, uint64_t bytes, ui
 	struct msg_grant m = {
 		.bucket = po->bucket,
 		.bytes = bytes,
-		.flags = po->persist ? PUT_PERSIST : 0,
+		.flags = po->flags,
 		.host = bytes_of(host, strlen(host)),
 	};
 	struct ask a = { .op = OP_grant, .reply_op = OP_grant_ok, .msg = &m, .changes = true };
@@ -296,11 +296,10 @@ static bool slice_cut(struct pool *po, uint64_t want, bool slivers, struct slice
 	return false;
 }
 
-PARKS int grants_take(struct grants *gs, uint64_t bucket, bool persist, uint64_t want,
-	uint64_t need,
-	uint64_t until_ns, struct slice *ret_slice, struct err_note *note)
+PARKS int grants_take(struct grants *gs, uint64_t bucket, uint16_t flags, uint64_t want,
+	uint64_t need, uint64_t until_ns, struct slice *ret_slice, struct err_note *note)
 {
-	struct pool *po = pool_find(gs, bucket, persist);
+	struct pool *po = pool_find(gs, bucket, flags);
 	bool slivers = false;
 
 	check(want > 0);

@@ -34,7 +34,8 @@ struct pool {
 	struct list parts;           /* next to be used first */
 	struct waitq asked;          /* fibers that wait for the asking one */
 	uint64_t bucket;
-	bool persist, asking;
+	uint16_t flags;              /* of msg_grant */
+	bool asking;
 	uint32_t n_asked;            /* grants so far */
 	uint64_t taken_bytes;        /* by slices, so far */
 };
@@ -50,11 +51,11 @@ PARKS void grants_return(struct grants *gs, uint64_t until_ns); /* everything; b
 void grants_fini(struct grants *gs);                            /* no slice may be open */
 
 struct slice { struct part *part; uint64_t extent; uint64_t len; };
-/* Room for one extent of at most want bytes; need is what the whole object still wants, for asking.
- * Waits for a grant when none is left.  E_FULL, E_NOTFOUND (the bucket), and dialog_ask()'s. */
-PARKS int grants_take(struct grants *gs, uint64_t bucket, bool persist, uint64_t want,
-	uint64_t need,
-	uint64_t until_ns, struct slice *ret_slice, struct err_note *note);
+/* Room, as flags of msg_grant say, for one extent of at most want bytes; need is what the whole
+ * object still wants, for asking.  Waits for a grant when none is left.  E_FULL, E_NOTFOUND (the
+ * bucket), and dialog_ask()'s. */
+PARKS int grants_take(struct grants *gs, uint64_t bucket, uint16_t flags, uint64_t want,
+	uint64_t need, uint64_t until_ns, struct slice *ret_slice, struct err_note *note);
 void slice_keep(struct slice *sl); /* a commit named the extent */
 void slice_drop(struct slice *sl); /* nobody will (G1) */
 /* Returns parts that are used up; to be called when slices were kept or dropped. */

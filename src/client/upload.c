@@ -62,11 +62,15 @@ struct upload {
 	struct err_note note;
 };
 
-static bool durable(const struct upload *u)
+/* The kind of room, as the commit will see it. */
+static uint16_t room_flags(const struct upload *u)
 {
-	return (u->o.flags & (WADI_PUT_PERSIST | WADI_PUT_DURABLE)) != 0
-		|| u->name.id.lifetime == LIFETIME_PERSIST;
+	if ((u->o.flags & WADI_PUT_PERSIST) != 0 || u->name.id.lifetime == LIFETIME_PERSIST)
+		return PUT_PERSIST;
+	return (u->o.flags & WADI_PUT_DURABLE) != 0 ? PUT_DURABLE : 0;
 }
+
+static bool durable(const struct upload *u) { return room_flags(u) != 0; }
 
 static void fail_with(struct upload *u, int rc, const struct err_note *note)
 {
@@ -136,7 +140,7 @@ PARKS static int piece_write(struct flight *f, struct err_note *note)
 		f->len -= n;
 		if (f->len == 0)
 			return 0;
-		rc = grants_take(&u->c->grants, u->name.id.id, durable(u), f->len, f->len,
+		rc = grants_take(&u->c->grants, u->name.id.id, room_flags(u), f->len, f->len,
 			f->until_ns, &f->slice, note);
 		if (rc < 0)
 			return rc;
@@ -243,7 +247,7 @@ PARKS static int pieces_start(struct upload *u, const uint8_t *data, size_t len,
 		    >= LIMIT_EXTENTS_PER_MESSAGE_MAX - EXTENTS_SPARE)
 			rc = commit_some(u, until_ns, note);
 		if (rc == 0)
-			rc = grants_take(&u->c->grants, u->name.id.id, durable(u), len,
+			rc = grants_take(&u->c->grants, u->name.id.id, room_flags(u), len,
 				wanted(u, len), until_ns, &f.slice, note);
 		if (rc < 0)
 			return rc;

@@ -198,6 +198,9 @@ static int take_one(struct commit *k, const struct sub_extent_ref *e)
 	if (info.domain != k->domain)
 		return err_set(&k->c->note, E_INVALID, "extent %llu was granted for other data",
 			(unsigned long long)e->extent);
+	if (info.tier == TIER_DRAM && (k->m->flags & (PUT_DURABLE | PUT_PERSIST)) != 0)
+		return err_set(&k->c->note, E_INVALID, "extent %llu is in memory, and has to last",
+			(unsigned long long)e->extent);
 	rc = room_commit(room, k->c->session->id, e->egroup, e->extent, e->len);
 	if (rc == E_TOOBIG)
 		return err_set(&k->c->note, rc, "extent %llu is larger than its grant",
