@@ -117,6 +117,7 @@ static int meta_main(struct sys *s, void *arg)
 	int rc;
 
 	ledger_boot(m.cl->ledger);
+	m.cl->meta_starts++;
 	rc = sys_mkdir(s, "data", &note);
 	if (rc == 0)
 		rc = sys_sync_dir(s, "/", &note);
@@ -153,18 +154,25 @@ static void look_into(struct store_node *sn, struct store *st)
 
 static int store_main(struct sys *s, void *arg)
 {
-	static const struct store_device devices[] = {
+	static const struct store_device ample[] = {
 		{ .tier = TIER_DRAM, .bytes = 8 * MIB, .egroup_bytes = MIB },
 		{ .tier = TIER_FLASH, .bytes = 16 * MIB, .egroup_bytes = 2 * MIB, .dir = "flash" },
 		{ .tier = TIER_DISK, .bytes = 32 * MIB, .egroup_bytes = 4 * MIB, .dir = "disk" },
 	};
+	static const struct store_device little[] = {
+		{ .tier = TIER_DRAM, .bytes = MIB, .egroup_bytes = MIB / 4 },
+		{ .tier = TIER_FLASH, .bytes = MIB, .egroup_bytes = MIB / 4, .dir = "flash" },
+		{ .tier = TIER_DISK, .bytes = 2 * MIB, .egroup_bytes = MIB / 2, .dir = "disk" },
+	};
+	const struct store_device *devices = ((struct store_node *)arg)->cl->little_room ?
+		little : ample;
 	struct store_node *sn = arg;
 	struct cluster *cl = sn->cl;
 	struct err_note note = { "" };
 	const char *listen[1];
 	char addr[SYS_ADDR_MAX];
 	struct store_opts o = { .dir = "data", .devices = devices,
-		.n_devices = sizeof devices / sizeof devices[0], .listen = listen, .n_listen = 1,
+		.n_devices = sizeof ample / sizeof ample[0], .listen = listen, .n_listen = 1,
 		.controller = CLUSTER_ADDR, .token = bytes_of(cl->token, cl->token_len) };
 	struct store *st;
 	int rc;

@@ -47,6 +47,7 @@ struct cluster {
 	uint8_t key[32];  /* of the cluster */
 	char token[TOKEN_TEXT_MAX];
 	size_t token_len;
+	bool little_room; /* devices that are full soon */
 	uint32_t n_stores;
 	struct store_node stores[STORES_MAX];
 	struct machine machines[CLIENTS_MAX];
@@ -55,6 +56,7 @@ struct cluster {
 	bool meta_stop;   /* the server is to end cleanly */
 	bool audit;       /* is asked for, and done: */
 	uint32_t audits;
+	uint32_t meta_starts;
 	uint64_t life;    /* of the shard, as it last said */
 	uint64_t files, used_bytes; /* at the last audit */
 	uint64_t room_taken;        /* of devices, likewise: capacity less what is free */

@@ -29,7 +29,8 @@ enum {
 };
 struct race {
 	uint64_t winner;        /* who was told so; 0: nobody yet */
-	uint64_t seen;          /* by readers */
+	uint64_t seen;          /* by readers, in that era: unsynced before the winner is told */
+	uint32_t seen_era;
 };
 struct counter {
 	bool told[COUNTS_MAX];
@@ -60,12 +61,19 @@ static uint32_t any_len(struct worker *w)
 }
 
 /* ---- (S2) races ---- */
-static void race_saw(struct small *m, uint32_t i, uint64_t who)
+static bool race_won(const struct small *m, const struct race *r)
+{
+	return r->winner != 0 || (r->seen != 0 && r->seen_era == m->cl->ledger->era);
+}
+
+static void race_saw(struct small *m, uint32_t i, uint64_t who, uint32_t era)
 {
 	struct race *r = &m->races[i];
 
-	if (r->seen == 0)
+	if (!race_won(m, r)) {
 		r->seen = who;
+		r->seen_era = era;
+	}
 	if (r->seen != who || (r->winner != 0 && r->winner != who))
 		violation(m->cl->sc, "of several puts of a new key one wins, for good",
 			"race %u: %llu, then %llu; %llu was told", i, (unsigned long long)r->seen,
@@ -76,7 +84,8 @@ PARKS static int race_read(struct worker *w, struct client *c, uint32_t i)
 {
 	struct small *m = small_of(w);
 	struct wadi_get_opts o = { 0 };
-	bool won = m->races[i].winner != 0 || m->races[i].seen != 0;
+	bool won = race_won(m, &m->races[i]);
+	uint32_t era = m->cl->ledger->era;
 	uint8_t buf[64];
 	char name[24];
 	uint64_t who;
@@ -89,8 +98,8 @@ PARKS static int race_read(struct worker *w, struct client *c, uint32_t i)
 		violation(m->cl->sc, "a read returns bytes that were put under its key", "%s",
 			name);
 	else if (rc == 0)
-		race_saw(m, i, who);
-	else if (rc == E_NOTFOUND && won)
+		race_saw(m, i, who, era);
+	else if (rc == E_NOTFOUND && won && race_won(m, &m->races[i]))
 		violation(m->cl->sc, "nothing acknowledged is lost", "%s is not there", name);
 	return rc;
 }
@@ -101,6 +110,7 @@ PARKS static int race_run(struct worker *w, struct client *c)
 	struct wadi_put_opts o = { .flags = WADI_PUT_IF_ABSENT };
 	uint32_t i, len = LEDGER_VALUE_MIN;
 	uint64_t who = ++m->claims, until_ns = worker_until(w);
+	uint32_t era = m->cl->ledger->era;
 	struct wadi_info info;
 	uint8_t buf[64];
 	char name[24];
@@ -116,7 +126,7 @@ PARKS static int race_run(struct worker *w, struct client *c)
 	rc = client_put(c, KEPT, name, bytes_of(buf, len), &o, until_ns, &info, NULL);
 	if (rc == 0) {
 		ledger_version(w->cl->ledger, info.version);
-		race_saw(m, i, who);
+		race_saw(m, i, who, era);
 		m->races[i].winner = who;
 	}
 	worker_in_time(w, until_ns, "race");
