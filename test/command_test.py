@@ -272,6 +272,22 @@ class Words(Command):
             self.assertTrue(self.json(*command), command)
         self.json("job", "ls", "--all")
 
+    def test_json_says_what_the_text_says(self):
+        """Each line has a status of its own, which must not stand in the place of another one."""
+        job = self.json("job", "register", "seen", "--workers", "3")[0]["job"]
+        row, = [j for j in self.json("job", "ls") if j["job"] == job]
+        self.assertEqual((row["status"], row["state"], row["workers"], row["connections"]),
+                         ("ok", "active", 3, 0))
+        bill, = self.json("job", "bill", str(job))
+        self.assertEqual((bill["status"], bill["state"]), ("ok", "active"))
+        whole, = self.json("status")
+        self.assertEqual(whole["status"], "ok")
+        for server in whole["servers"]:
+            self.assertEqual(server["state"], "up")
+        self.json("job", "end", str(job))
+        row, = [j for j in self.json("job", "ls", "--all") if j["job"] == job]
+        self.assertEqual((row["status"], row["state"]), ("ok", "ended"))
+
     def test_help(self):
         self.assertIn(b"wadi serve", self.wadi()[0])
         for command in ("put", "job run", "bucket create", "serve"):

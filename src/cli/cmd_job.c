@@ -10,6 +10,13 @@ enum { PAGE = 64, ENV_MAX = 1024, RENEWALS_PER_LEASE = 3 };
 
 static const char *const states[] = { "?", "active", "ending", "ended" };
 
+static const char *const latencies[] = { "any", "sensitive", "insensitive" };
+
+static const char *latency_word(uint32_t latency)
+{
+	return latency < sizeof latencies / sizeof latencies[0] ? latencies[latency] : "?";
+}
+
 static const char *state_word(uint32_t state)
 {
 	return state < sizeof states / sizeof states[0] ? states[state] : "?";
@@ -288,9 +295,12 @@ static void job_json(const struct wadi_job_info *j)
 {
 	char tiers[WORDS_MAX];
 
-	out_json(json_pack("{s:I, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+	out_json(json_pack("{s:I, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
+			   "s:I, s:I}",
 		"job", (json_int_t)j->id, "name", j->name, "state", state_word(j->state),
-		"tiers", words_put_tiers(j->tiers, tiers), "workers", (json_int_t)j->workers,
+		"tiers", words_put_tiers(j->tiers, tiers),
+		"latency", latency_word(j->latency), "workers", (json_int_t)j->workers,
+		"connections", (json_int_t)j->connections,
 		"capacity_bytes", (json_int_t)j->capacity_bytes,
 		"bandwidth_bps", (json_int_t)j->bandwidth_bps,
 		"quota_bytes", (json_int_t)j->quota_bytes, "lease_ms", (json_int_t)j->lease_ms,

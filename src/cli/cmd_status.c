@@ -42,9 +42,11 @@ static void status_json(const struct wadi_status *st)
 	for (uint32_t i = 0; i < st->n_servers; i++) {
 		const struct wadi_server_status *s = &st->servers[i];
 
-		json_array_append_new(servers, json_pack("{s:i, s:s, s:s, s:i, s:o}", "server",
-			(int)s->server, "addr", s->addr, "state", server_state(s->state),
-			"heard_ms", (int)s->heard_ms, "tiers", tiers_json(s->tiers, s->n_tiers)));
+		json_array_append_new(servers, json_pack("{s:I, s:s, s:s, s:I, s:I, s:o}",
+			"server", (json_int_t)s->server, "addr", s->addr,
+			"state", server_state(s->state), "heard_ms", (json_int_t)s->heard_ms,
+			"cpu_permille", (json_int_t)s->cpu_permille,
+			"tiers", tiers_json(s->tiers, s->n_tiers)));
 	}
 	all = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
 		"jobs", (json_int_t)st->jobs, "buckets", (json_int_t)st->buckets,

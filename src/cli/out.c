@@ -116,6 +116,7 @@ bool cli_connect(struct cli *c, uint32_t wait_ms)
 void out_json(json_t *object)
 {
 	check(object != NULL);
+	check(json_object_get(object, "status") == NULL); /* a field of ours would be lost */
 	json_object_set_new(object, "status", json_string("ok"));
 	out_line(object);
 }

@@ -30,7 +30,7 @@ bool cli_failed(struct cli *c, const char *object, int rc);
 bool cli_fail(struct cli *c, const char *object, int rc, const char *text, const char *hint);
 
 /* ---- results ---- */
-/* One JSON object on a line; takes it.  "status":"ok" is added. */
+/* One JSON object on a line; takes it.  "status":"ok" is added: it has no such field of its own. */
 void out_json(json_t *object);
 /* A remark on standard error, unless --quiet or --json. */
 void out_note(struct cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
