@@ -146,7 +146,7 @@ def archives(tree):
     for at, _, files in os.walk(os.path.join(tree.build, "src")):
         folder = os.path.relpath(at, tree.build)
         found += [(layer_of(folder + "/x"), os.path.join(at, f), folder)
-                  for f in files if f.endswith(".a")]
+                  for f in files if f.endswith(".a") and f not in rules.COMPOSED_ARCHIVES]
     return [row for row in found if row[0] in rules.LAYERS]
 
 

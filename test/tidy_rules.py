@@ -109,6 +109,7 @@ OBJECT_SYMBOLS = {
     "src/base/copy.c": ["__cpu_indicator_init", "__cpu_features2"],
 }
 OPEN_SYMBOLS = ["sys"]  # the door itself
+COMPOSED_ARCHIVES = ["libwadi.a"]  # made of others, which are looked at one by one
 
 # ---- sizes ----
 FILE_LINES = 1000

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """The public header compiles alone as C11 and as C++11, declares what the symbol map lists, and the
-shared library shows exactly that.
+libraries, shared and static, show exactly that.
 
-usage: api_test.py HEADER MAP [LIBRARY]"""
+usage: api_test.py HEADER MAP [LIBRARY...]"""
 import os
 import re
 import shutil
@@ -23,7 +23,16 @@ def compile_alone(compiler, language, standard, header):
                     "-Werror", "-fsyntax-only", header], check=True)
 
 
-def main(header, symbol_map, library=None):
+def shown_by(library):
+    """Names that a program linked with the library could meet."""
+    how = ["-D"] if library.endswith(".so") or ".so." in library else ["-g"]
+    out = subprocess.run(["nm", *how, "--defined-only", library], check=True, text=True,
+                         stdout=subprocess.PIPE).stdout
+    rows = [line.split() for line in out.splitlines()]
+    return {row[2].split("@")[0] for row in rows if len(row) == 3 and row[1] not in "Aa"}
+
+
+def main(header, symbol_map, *libraries):
     compile_alone(os.environ.get("CC", "cc").split()[0], "c", "c11", header)
     compile_alone(os.environ.get("CXX", "c++").split()[0], "c++", "c++11", header)
     with open(header) as f:
@@ -34,14 +43,10 @@ def main(header, symbol_map, library=None):
         fail("found no declaration in " + header)
     if declared != listed:
         fail("header and map differ: " + " ".join(sorted(declared ^ listed)))
-    if library is None:
-        return
-    out = subprocess.run(["nm", "-D", "--defined-only", library], check=True, text=True,
-                         stdout=subprocess.PIPE).stdout
-    shown = {line.split()[2].split("@")[0] for line in out.splitlines()
-             if line.split()[1] not in "Aa"}
-    if shown != declared:
-        fail("header and library differ: " + " ".join(sorted(shown ^ declared)))
+    for library in libraries:
+        differ = shown_by(library) ^ declared
+        if differ:
+            fail("header and %s differ: %s" % (library, " ".join(sorted(differ))))
 
 
 main(*sys.argv[1:])
