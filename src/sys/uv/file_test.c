@@ -124,6 +124,7 @@ static int room(void *arg)
 	uint8_t *block = calloc(1, BYTES_MAX);
 	uint64_t free_bytes = 0, total = 0;
 	struct stat st;
+	int rc;
 
 	memset(block, 'x', BYTES_MAX);
 	assert_int_equal(sys_allocate(f, 0, BYTES_MAX, &note), 0);
@@ -142,7 +143,8 @@ static int room(void *arg)
 	assert_int_equal(sys_disk_room(s, folder, &free_bytes, &total, &note), 0);
 	assert_true(free_bytes > 0);
 	assert_true(total >= free_bytes);
-	assert_int_equal(sys_allocate(f, 0, INT64_MAX / 2, &note), E_TOOBIG);
+	rc = sys_allocate(f, 0, INT64_MAX / 2, &note);
+	assert_true(rc == E_TOOBIG || rc == E_FULL); /* a tmpfs counts its room first */
 	sys_close(f);
 	free(block);
 	return 0;
