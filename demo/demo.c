@@ -15,10 +15,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { SAMPLE_MS = 50, GENERATE_RECORDS = 100000, SAMPLES = 20000, WORKERS_MAX = 64, SEED = 2026 };
+enum { SAMPLE_MS = 50, GENERATE_RECORDS = 100000, SAMPLES = 20000, WORKERS_MAX = 64, SEED = 2026,
+	STOPPED_EXIT = 130 /* as shells count SIGINT */ };
 
 struct demo {
 	const struct demo_opts *o;
@@ -32,6 +34,20 @@ struct demo {
 	struct picture picture;
 	uint64_t started_ms, took_ms;
 };
+
+static volatile sig_atomic_t stop_asked;
+
+/* Once only: who asks twice does not want to wait for the cleaning up. */
+static void ask_stop(int sig)
+{
+	(void)sig;
+	stop_asked = 1;
+}
+
+static int stopped(void)
+{
+	return stop_asked ? WADI_E_CANCELED : 0;
+}
 
 static int sys_fail(const char *what)
 {
@@ -58,7 +74,7 @@ static int generate(struct demo *d)
 	FILE *f = fopen(d->input, "w");
 	int rc = 0;
 
-	while (buf != NULL && f != NULL && done < n) {
+	while (buf != NULL && f != NULL && done < n && !stop_asked) {
 		size_t some = n - done < GENERATE_RECORDS ? (size_t)(n - done) : GENERATE_RECORDS;
 
 		record_generate(buf, done, some, SEED);
@@ -67,41 +83,85 @@ static int generate(struct demo *d)
 		done += some;
 		local_progress(d->o->quiet, "generating", done, n);
 	}
-	if (f == NULL || buf == NULL || done < n || fflush(f) != 0)
+	if (f == NULL || buf == NULL || (done < n && !stop_asked) || fflush(f) != 0)
 		rc = sys_fail(d->input);
+	else
+		rc = stopped();
 	if (f != NULL)
 		fclose(f);
 	free(buf);
 	return rc;
 }
 
+static int too_large(const char *what)
+{
+	fprintf(stderr, "demo: %s: more than %llu GiB, the most this demonstration sorts\n", what,
+		(unsigned long long)SORT_MAPS_MAX * SORT_SPLIT_BYTES >> 30);
+	return WADI_E_TOOBIG;
+}
+
+/* Generated input: is there room for it and for the output?  To find out byte by byte would fill
+ * the user's disk first. */
+static int room_for(const struct demo *d)
+{
+	struct statvfs fs;
+	uint64_t left;
+
+	if (d->o->bytes / SORT_SPLIT_BYTES > SORT_MAPS_MAX)
+		return too_large("--size");
+	if (statvfs(d->local.dir, &fs) < 0)
+		return sys_fail(d->local.dir);
+	left = (uint64_t)fs.f_bavail * fs.f_frsize;
+	if (left / 2 >= d->o->bytes)
+		return 0;
+	fprintf(stderr,
+		"demo: input and output take %.0f MiB, %s has room for %.0f MiB: ask for less with "
+		"--size (DEMO_SIZE), or name another folder with TMPDIR\n",
+		mib(d->o->bytes) * 2, d->local.dir, mib(left));
+	return WADI_E_FULL;
+}
+
+/* The user's file, or one of ours. */
+static int path_set(char ret_path[LOCAL_PATH_MAX], const char *given, const struct local *l,
+	const char *name)
+{
+	int n = given != NULL ? snprintf(ret_path, LOCAL_PATH_MAX, "%s", given)
+		: snprintf(ret_path, LOCAL_PATH_MAX, "%s%s", l->dir, name);
+
+	if (n < LOCAL_PATH_MAX)
+		return 0;
+	fprintf(stderr, "demo: %.60s...: a path of %d bytes\n", ret_path, n);
+	ret_path[0] = '\0'; /* whatever stands there is not ours */
+	return WADI_E_TOOBIG;
+}
+
 static int find_input(struct demo *d)
 {
-	struct stat st;
+	struct stat st, out;
 	int rc;
 
 	d->input_is_ours = d->o->input == NULL;
 	d->output_is_ours = d->o->output == NULL;
-	snprintf(d->input, sizeof d->input, "%s%s", d->o->input ? d->o->input : d->local.dir,
-		d->o->input ? "" : "/input");
-	snprintf(d->output, sizeof d->output, "%s%s", d->o->output ? d->o->output : d->local.dir,
-		d->o->output ? "" : "/output");
-	if (d->input_is_ours && (rc = generate(d)) < 0)
+	if ((rc = path_set(d->input, d->o->input, &d->local, "/input")) < 0
+	    || (rc = path_set(d->output, d->o->output, &d->local, "/output")) < 0)
+		return rc;
+	if (d->input_is_ours && ((rc = room_for(d)) < 0 || (rc = generate(d)) < 0))
 		return rc;
 	if (stat(d->input, &st) < 0)
 		return sys_fail(d->input);
+	if (stat(d->output, &out) == 0 && out.st_dev == st.st_dev && out.st_ino == st.st_ino) {
+		fprintf(stderr, "demo: %s is the input: give another OUTPUT\n", d->output);
+		d->output_is_ours = false;
+		return WADI_E_INVALID;
+	}
 	if (!S_ISREG(st.st_mode) || st.st_size == 0 || st.st_size % RECORD_BYTES != 0) {
 		fprintf(stderr, "demo: %s: not a file of %d-byte records (it has %lld bytes)\n",
 			d->input, RECORD_BYTES, (long long)st.st_size);
 		return WADI_E_INVALID;
 	}
 	if (!sort_plan_make(&d->plan, d->input, d->output, (uint64_t)st.st_size / RECORD_BYTES,
-		    d->o->workers ? d->o->workers : SORT_WORKERS)) {
-		fprintf(stderr,
-			"demo: %s: larger than %llu GiB, the most this demonstration sorts\n",
-			d->input, (unsigned long long)SORT_MAPS_MAX * SORT_SPLIT_BYTES >> 30);
-		return WADI_E_TOOBIG;
-	}
+		    d->o->workers ? d->o->workers : SORT_WORKERS))
+		return too_large(d->input);
 	return 0;
 }
 
@@ -116,8 +176,10 @@ static int add_up(const char *path, struct record_check *ret_c)
 	record_check_init(ret_c);
 	if (buf == NULL || f == NULL)
 		rc = sys_fail(path);
-	while (rc == 0 && (n = fread(buf, RECORD_BYTES, GENERATE_RECORDS, f)) > 0)
+	while (rc == 0 && (n = fread(buf, RECORD_BYTES, GENERATE_RECORDS, f)) > 0) {
 		record_check_add(ret_c, buf, n);
+		rc = stopped();
+	}
 	if (rc == 0 && ferror(f))
 		rc = sys_fail(path);
 	if (f != NULL)
@@ -275,7 +337,7 @@ static int watch(struct demo *d)
 	uint64_t now_held = 0;
 	int running, rc;
 
-	while ((running = reap(d)) > 0) {
+	while ((rc = stopped()) == 0 && (running = reap(d)) > 0) {
 		if ((rc = sample(d, &now_held)) < 0)
 			return rc;
 		local_progress_note(d->o->quiet, "sorting", "%d workers, %.0f MiB in Wadi", running,
@@ -283,7 +345,7 @@ static int watch(struct demo *d)
 		local_sleep(SAMPLE_MS);
 	}
 	d->took_ms = local_now_ms() - d->started_ms;
-	return running;
+	return rc < 0 ? rc : running;
 }
 
 /* ---- the proof ---- */
@@ -292,7 +354,10 @@ static int validate(struct demo *d)
 	struct record_check in, out;
 	int rc;
 
-	if ((rc = add_up(d->input, &in)) < 0 || (rc = add_up(d->output, &out)) < 0)
+	if ((rc = add_up(d->input, &in)) == 0)
+		rc = add_up(d->output, &out);
+	local_progress_clear(d->o->quiet);
+	if (rc < 0)
 		return rc;
 	if (!out.sorted) {
 		fprintf(stderr, "demo: %s: record %llu is out of order\n", d->output,
@@ -384,9 +449,10 @@ static int run(struct demo *d)
 	printf("sorted     in %.2f s, %.1f MiB/s\n", (double)d->took_ms / 1000,
 		mib(d->plan.n_records * RECORD_BYTES) * 1000 /
 			(double)(d->took_ms ? d->took_ms : 1));
-	if ((rc = validate(d)) < 0)
-		return rc;
-	return end_job(d);
+	local_progress_note(d->o->quiet, "checking", "the order of %llu records",
+		(unsigned long long)d->plan.n_records);
+	rc = validate(d);
+	return rc < 0 ? rc : end_job(d);
 }
 
 /* (I1) */
@@ -411,6 +477,8 @@ static void clean_up(struct demo *d)
 
 int demo_sort(const struct demo_opts *o)
 {
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+	const struct sigaction act = { .sa_handler = ask_stop, .sa_flags = (int)SA_RESETHAND };
 	struct demo *d = calloc(1, sizeof *d);
 	int rc;
 
@@ -422,11 +490,17 @@ int demo_sort(const struct demo_opts *o)
 		return err_exit(E_INVALID);
 	}
 	d->o = o;
+	for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
+		sigaction(signals[i], &act, NULL);
 	rc = run(d);
 	local_progress_clear(o->quiet);
 	fflush(stdout);
 	clean_up(d);
 	free(d);
+	if (stop_asked) {
+		fprintf(stderr, "demo: stopped; what it made is removed\n");
+		return STOPPED_EXIT;
+	}
 	if (rc == 0)
 		printf("demo: ok\n");
 	else

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,6 +26,9 @@ static int start_server(struct local *l)
 	l->server = fork();
 	if (l->server != 0)
 		return l->server < 0 ? E_IO : 0;
+	/* Ctrl-C is the parent's to answer: it ends us after its job, and so does its death. */
+	setpgid(0, 0);
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	fd = open(log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
 	if (fd >= 0) {
 		dup2(fd, STDOUT_FILENO);

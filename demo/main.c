@@ -28,7 +28,7 @@ static uint64_t parse_size(const char *text)
 	uint64_t n = strtoull(text, &end, 10);
 	const char *unit = *end != '\0' ? strchr(units, *end & ~0x20) : NULL;
 
-	if (end == text || (*end != '\0' && unit == NULL))
+	if (*text < '0' || *text > '9' || n > UINT64_MAX >> 40 || (*end != '\0' && unit == NULL))
 		return 0;
 	if (unit != NULL && strcmp(end + 1, "") != 0 && strcmp(end + 1, "iB") != 0)
 		return 0;
@@ -38,6 +38,13 @@ static uint64_t parse_size(const char *text)
 static int bad_usage(const char *why)
 {
 	fprintf(stderr, "wadi demo: %s\n%s", why, usage);
+	return err_exit(E_INVALID);
+}
+
+static int bad_size(const char *text)
+{
+	fprintf(stderr, "wadi demo: the size is a number with K, M, G or T behind it, at least "
+		"%d, not \"%.64s\"\n", RECORD_BYTES, text);
 	return err_exit(E_INVALID);
 }
 
@@ -52,8 +59,10 @@ static int sort(int argc, char **argv)
 	if (o.program == NULL)
 		o.program = "wadi";
 	while ((c = getopt_long(argc, argv, "qh", options, NULL)) != -1) {
-		if (c == 's')
-			o.bytes = parse_size(optarg);
+		if (c == 's' && (o.bytes = parse_size(optarg)) < RECORD_BYTES)
+			return bad_size(optarg);
+		else if (c == 's')
+			continue;
 		else if (c == 'w')
 			o.workers = (uint32_t)strtoul(optarg, NULL, 10);
 		else if (c == 'u')
@@ -65,8 +74,6 @@ static int sort(int argc, char **argv)
 		else
 			return bad_usage("see the options below");
 	}
-	if (o.bytes < RECORD_BYTES)
-		return bad_usage("--size takes a number with K, M, G or T behind it, at least 100");
 	if (argc - optind != 0 && argc - optind != 2)
 		return bad_usage("give both INPUT and OUTPUT, or neither");
 	if (argc - optind == 2) {

@@ -74,22 +74,25 @@ static int run(struct bench *b, bool put)
 static void tell(struct bench *b, const char *what, uint64_t took_ns)
 {
 	double seconds = (double)took_ns / 1e9, rate = (double)b->n_took / seconds;
-	double p50, p99, most;
-	char size[WORDS_MAX], bps[WORDS_MAX];
+	uint64_t p50, p99, most;
+	char size[WORDS_MAX], bps[WORDS_MAX], t50[WORDS_MAX], t99[WORDS_MAX], tmax[WORDS_MAX];
 
 	qsort(b->took_ns, b->n_took, sizeof *b->took_ns, by_number);
-	p50 = (double)b->took_ns[b->n_took / 2] / 1e3;
-	p99 = (double)b->took_ns[b->n_took * 99 / 100] / 1e3;
-	most = (double)b->took_ns[b->n_took - 1] / 1e3;
+	p50 = b->took_ns[b->n_took / 2];
+	p99 = b->took_ns[b->n_took * 99 / 100];
+	most = b->took_ns[b->n_took - 1];
 	if (b->c->json)
 		out_json(json_pack("{s:s, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f}", "name", what,
 			"size", (json_int_t)b->size, "count", (json_int_t)b->n_took, "depth",
 			(json_int_t)b->depth, "ops", rate, "bps", rate * (double)b->size,
-			"p50_us", p50, "p99_us", p99, "max_us", most));
+			"p50_us", (double)p50 / 1e3, "p99_us", (double)p99 / 1e3, "max_us",
+			(double)most / 1e3));
 	else
-		printf("%-4s %9s  %10.0f /s  %12s/s  p50 %.0f us  p99 %.0f us  max %.0f us\n", what,
+		printf("%-4s %9s  %10.0f /s  %12s/s  p50 %s  p99 %s  max %s\n", what,
 			words_put_size(b->size, size), rate,
-			words_put_size((uint64_t)(rate * (double)b->size), bps), p50, p99, most);
+			words_put_size((uint64_t)(rate * (double)b->size), bps),
+			words_put_brief(p50, t50), words_put_brief(p99, t99),
+			words_put_brief(most, tmax));
 }
 
 static bool phase(struct bench *b, bool put, bool shown)

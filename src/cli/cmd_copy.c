@@ -17,6 +17,7 @@ struct cp {
 	struct name to;              /* where: key or prefix */
 	const char *to_path;
 	uint64_t copied;
+	char copied_text[32];        /* "12 copied", while a tree is */
 	bool failed;
 	/* Room for names, which are too long for a stack frame. */
 	char path[OS_PATH_MAX], source[OS_PATH_MAX], below_path[OS_PATH_MAX];
@@ -31,6 +32,8 @@ static bool tell(struct cp *cp, const char *from, const char *to, bool ok)
 		return false;
 	}
 	cp->copied++;
+	snprintf(cp->copied_text, sizeof cp->copied_text, "%llu copied",
+		(unsigned long long)cp->copied);
 	if (cp->c->json)
 		out_json(json_pack("{s:s, s:s}", "from", from, "to", to));
 	return true;
@@ -170,7 +173,13 @@ static void copy_source(struct cp *cp, const char *from, bool below, const char 
 	if (!target_set(cp, from, from_wadi, below, to))
 		return;
 	if (cp->c->a.given[O_recursive] && (from_wadi || os_kind(from, NULL) == OS_FOLDER)) {
+		struct meter all;
+
+		meter_start(&all, cp->c, cp->copied_text, UINT64_MAX);
+		cp->c->over = &all;
 		copy_tree(cp, from, from_wadi);
+		cp->c->over = NULL;
+		meter_end(&all);
 		return;
 	}
 	if (cp->to_wadi && cp->to.key[0] == '\0') {

@@ -6,6 +6,8 @@
 #include "cli/words.h"
 #include <string.h>
 
+enum { PAGE = 64 };
+
 /* ---- ls ---- */
 struct ls { struct cli *c; const struct name *at; uint64_t left; };
 
@@ -88,6 +90,24 @@ static void du_tell(const struct cli *c, const char *what, const struct du *du)
 			(unsigned long long)du->objects, what);
 }
 
+static void du_all(struct cli *c)
+{
+	static struct wadi_bucket_info page[PAGE];
+	uint64_t cursor = 0;
+	size_t n;
+
+	do {
+		int rc = wadi_bucket_list(c->w, &cursor, page, PAGE, &n);
+
+		if (rc < 0) {
+			cli_failed(c, NULL, rc);
+			return;
+		}
+		for (size_t i = 0; i < n; i++)
+			du_tell(c, page[i].name, &(struct du){ page[i].files, page[i].used_bytes });
+	} while (cursor != 0);
+}
+
 void cmd_du(struct cli *c)
 {
 	struct wadi_list_opts o = { .size = sizeof o };
@@ -95,6 +115,8 @@ void cmd_du(struct cli *c)
 
 	if (!cli_connect(c, 0))
 		return;
+	if (c->a.n_pos == 0)
+		du_all(c);
 	for (int i = 0; i < c->a.n_pos; i++) {
 		struct du du = { 0 };
 

@@ -4,7 +4,7 @@
 #include "cli/words.h"
 #include <string.h>
 
-enum { BAR = 32, POLL_MS = 50 };
+enum { BAR = 32, INDENT = 9, POLL_MS = 50 };
 
 static const char *const server_states[] = { "?", "up", "silent", "gone" };
 
@@ -89,43 +89,115 @@ static void bar(const struct wadi_tier_status *t, char ret_bar[BAR + 1])
 	}
 }
 
+/* Parts of a line with commas between, broken where the terminal ends. */
+struct flow { unsigned width, indent, column; };
+
+static void flow_put(struct flow *f, const char *text)
+{
+	unsigned len = (unsigned)strlen(text);
+
+	if (f->column > f->indent && f->column + 2 + len >= f->width) { /* a comma may follow */
+		printf(",\n%*s", (int)f->indent, "");
+		f->column = f->indent;
+	} else if (f->column > f->indent) {
+		f->column += (unsigned)printf(", ");
+	}
+	f->column += (unsigned)printf("%s", text);
+}
+
+static void flow_bytes(struct flow *f, const char *what, uint64_t bytes)
+{
+	char size[WORDS_MAX], text[2 * WORDS_MAX];
+
+	snprintf(text, sizeof text, "%s %s", what, words_put_size(bytes, size));
+	flow_put(f, text);
+}
+
+static void flow_count(struct flow *f, const char *noun, uint64_t n)
+{
+	char text[WORDS_MAX];
+
+	flow_put(f, words_put_count(n, noun, text));
+}
+
+/* "  name   ", the parts that follow stand behind it. */
+static struct flow flow_named(const struct cli *c, const char *name)
+{
+	struct flow f = { .width = os_terminal(OS_STDOUT) ? os_columns() : UINT32_MAX,
+		.indent = INDENT, .column = INDENT };
+
+	printf("  %s%-*s%s", out_bold(c), INDENT - 2, name, out_plain(c));
+	return f;
+}
+
 static void tier_text(const struct cli *c, const struct wadi_tier_status *t)
 {
-	char a[WORDS_MAX], b[WORDS_MAX], picture[BAR + 1];
+	char a[WORDS_MAX], b[WORDS_MAX], text[2 * WORDS_MAX + 16], picture[BAR + 1];
+	struct flow f = flow_named(c, words_tier(t->tier));
 
 	bar(t, picture);
-	printf("  %s%-6s%s [%s] %s of %s used\n", out_bold(c), words_tier(t->tier), out_plain(c),
-		picture, words_put_size(t->used_bytes, a), words_put_size(t->capacity_bytes, b));
-	printf("         pinned %s", words_put_size(t->pinned_bytes, a));
-	printf(", granted %s", words_put_size(t->granted_bytes, a));
-	printf(", orphaned %s", words_put_size(t->orphaned_bytes, a));
-	printf(", reserved %s", words_put_size(t->reserved_bytes, a));
-	printf(", free %s\n", words_put_size(t->free_bytes, a));
+	if (f.width > INDENT + BAR + 32)
+		printf("[%s] ", picture);
+	snprintf(text, sizeof text, "%s of %s used", words_put_size(t->used_bytes, a),
+		words_put_size(t->capacity_bytes, b));
+	printf("%s\n%*s", text, INDENT, "");
+	flow_bytes(&f, "pinned", t->pinned_bytes);
+	flow_bytes(&f, "granted", t->granted_bytes);
+	flow_bytes(&f, "orphaned", t->orphaned_bytes);
+	flow_bytes(&f, "reserved", t->reserved_bytes);
+	flow_bytes(&f, "free", t->free_bytes);
+	putchar('\n');
+}
+
+static void meta_text(const struct cli *c, const struct wadi_status *st)
+{
+	struct flow f = flow_named(c, "meta");
+
+	flow_bytes(&f, "tree", st->tree_bytes);
+	flow_bytes(&f, "log", st->log_bytes);
+	flow_bytes(&f, "fresh rows", st->memtable_bytes);
+	flow_bytes(&f, "memory of the process", st->resident_bytes);
+	putchar('\n');
+}
+
+static void server_text(const struct wadi_server_status *s)
+{
+	char heard[WORDS_MAX];
+
+	printf("  server %u %s", s->server, server_state(s->state));
+	if (s->addr[0] != '\0')
+		printf(" at %s", s->addr);
+	printf(", heard %s ago\n", words_put_time(s->heard_ms, heard));
 }
 
 static void status_text(const struct cli *c, const struct wadi_status *st)
 {
-	char a[WORDS_MAX], b[WORDS_MAX];
+	struct flow f = { .width = os_terminal(OS_STDOUT) ? os_columns() : UINT32_MAX };
+	char a[WORDS_MAX], b[WORDS_MAX], text[2 * WORDS_MAX + 16];
+	bool of_all = st->resident_bytes > 0; /* a job is told of itself only */
 
-	printf("up %s, %llu jobs, %llu buckets, %llu objects, %llu clients\n",
-		words_put_time(st->uptime_ms, a), (unsigned long long)st->jobs,
-		(unsigned long long)st->buckets, (unsigned long long)st->files,
-		(unsigned long long)st->sessions);
+	snprintf(text, sizeof text, "up %s", words_put_time(st->uptime_ms, a));
+	flow_put(&f, text);
+	flow_count(&f, "job", st->jobs);
+	flow_count(&f, "bucket", st->buckets);
+	flow_count(&f, "object", st->files);
+	if (of_all)
+		flow_count(&f, "session", st->sessions);
+	putchar('\n');
 	for (uint32_t i = 0; i < st->n_tiers; i++)
 		tier_text(c, &st->tiers[i]);
-	if (st->n_tiers == 0)
+	if (st->n_tiers == 0 && of_all)
 		puts("  no storage server has joined: only objects up to 4 KiB can be stored");
-	printf("  %ssmall%s  %s of %s used (objects up to 4 KiB)\n", out_bold(c), out_plain(c),
-		words_put_size(st->slab_used_bytes, a), words_put_size(st->slab_bytes, b));
-	printf("  %smeta%s   tree %s", out_bold(c), out_plain(c),
-		words_put_size(st->tree_bytes, a));
-	printf(", log %s", words_put_size(st->log_bytes, a));
-	printf(", fresh rows %s", words_put_size(st->memtable_bytes, a));
-	printf(", memory of the process %s\n", words_put_size(st->resident_bytes, a));
+	f = flow_named(c, "small");
+	snprintf(text, sizeof text, "%s of %s used", words_put_size(st->slab_used_bytes, a),
+		words_put_size(st->slab_bytes, b));
+	flow_put(&f, text);
+	flow_put(&f, "objects up to 4 KiB");
+	putchar('\n');
+	if (of_all)
+		meta_text(c, st);
 	for (uint32_t i = 0; i < st->n_servers; i++)
-		printf("  server %u %s at %s, heard %s ago\n", st->servers[i].server,
-			server_state(st->servers[i].state), st->servers[i].addr,
-			words_put_time(st->servers[i].heard_ms, a));
+		server_text(&st->servers[i]);
 }
 
 /* ---- the command ---- */

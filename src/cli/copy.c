@@ -90,6 +90,8 @@ bool copy_file_in(struct cli *c, const char *path, const struct name *to,
 	if (!dash(path)) {
 		rc = os_open_read(path, &fd, &note);
 		os_kind(path, &bytes);
+	} else if (os_terminal(OS_STDIN) && !c->quiet) {
+		out_note(c, "reading what you type; Ctrl-D ends it");
 	}
 	if (rc < 0)
 		return cli_fail(c, NULL, rc, note.text,
@@ -144,7 +146,10 @@ static bool target_open(struct cli *c, struct target *t, const char *path)
 	/* A device or a pipe is written as it is. */
 	if (kind == OS_MISSING || kind == OS_FILE)
 		snprintf(t->part, sizeof t->part, "%.2030s.wadi-part", path);
+	os_leftover(t->part[0] != '\0' ? t->part : NULL);
 	rc = os_open_write(t->part[0] != '\0' ? t->part : path, &t->fd, &note);
+	if (rc < 0)
+		os_leftover(NULL);
 	return rc == 0 || cli_fail(c, NULL, rc, note.text, NULL);
 }
 
@@ -158,9 +163,10 @@ static bool target_close(struct cli *c, struct target *t, bool ok)
 	rc = os_close(t->fd, t->path, &note);
 	if (rc == 0 && ok && t->part[0] != '\0')
 		rc = os_rename(t->part, t->path, &note);
+	if ((rc < 0 || !ok) && t->part[0] != '\0')
+		os_remove(t->part);
+	os_leftover(NULL);
 	if (rc < 0 || !ok) {
-		if (t->part[0] != '\0')
-			os_remove(t->part);
 		return ok ? cli_fail(c, NULL, rc, note.text, NULL) : false;
 	}
 	return true;
@@ -176,9 +182,14 @@ bool copy_file_out(struct cli *c, const struct name *from, const char *path,
 	struct target t;
 	struct meter m;
 	bool ok;
-	int rc = wadi_reader_open(c->w, from->bucket, from->key, o, &rd, &info);
+	int rc;
 
 	name_text(from, object);
+	if (o->wait_ms > 0)
+		out_waiting(c, "waiting for %s", object);
+	rc = wadi_reader_open(c->w, from->bucket, from->key, o, &rd, &info);
+	if (o->wait_ms > 0)
+		os_line_wipe();
 	if (rc < 0)
 		return cli_failed(c, object, rc);
 	if (!target_open(c, &t, path)) {

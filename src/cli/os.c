@@ -46,9 +46,60 @@ unsigned os_columns(void)
 {
 	struct winsize size;
 
-	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) < 0 || size.ws_col == 0)
-		return 80;
-	return size.ws_col;
+	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
+		return size.ws_col;
+	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
+		return size.ws_col;
+	return 80;
+}
+
+/* ---- what must not stay when a signal ends us ---- */
+static volatile sig_atomic_t line_drawn;
+static const char *volatile leftover;
+
+static void ended_by(int sig)
+{
+	static const char wipe[] = "\r\033[K";
+	const char *path = leftover;
+
+	if (line_drawn && write(STDERR_FILENO, wipe, sizeof wipe - 1) < 0)
+		line_drawn = 0;
+	if (path != NULL)
+		unlink(path);
+	raise(sig); /* blocked until we return; the handler is gone: it ends us */
+}
+
+static void watch_signals(void)
+{
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
+	struct sigaction act = { .sa_handler = ended_by, .sa_flags = (int)SA_RESETHAND }, old;
+	static bool done;
+
+	for (size_t i = 0; !done && i < sizeof signals / sizeof signals[0]; i++)
+		if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler == SIG_DFL)
+			sigaction(signals[i], &act, NULL);
+	done = true;
+}
+
+void os_line(const char *text)
+{
+	watch_signals();
+	line_drawn = 1;
+	fprintf(stderr, "\r%s\033[K", text);
+	fflush(stderr);
+}
+
+void os_line_wipe(void)
+{
+	if (line_drawn)
+		fputs("\r\033[K", stderr);
+	line_drawn = 0;
+}
+
+void os_leftover(const char *path)
+{
+	watch_signals();
+	leftover = path;
 }
 
 uint64_t os_now_ns(void)

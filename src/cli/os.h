@@ -12,7 +12,11 @@
 enum { OS_PATH_MAX = 2048, OS_STDIN = 0, OS_STDOUT = 1, OS_STDERR = 2 };
 
 bool os_terminal(int fd);
-unsigned os_columns(void);           /* of standard error; 80 when it cannot be told */
+unsigned os_columns(void);           /* of the terminal; 80 when it cannot be told */
+void os_line(const char *text);      /* on standard error, in place of the last such line */
+void os_line_wipe(void);             /* when there is one; a signal that ends us does it too */
+/* A file that must not stay when a signal ends us; NULL: none.  Borrowed until the next call. */
+void os_leftover(const char *path);
 uint64_t os_now_ms(void);            /* monotonic */
 uint64_t os_now_ns(void);
 void os_sleep_ms(uint64_t ms);

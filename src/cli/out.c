@@ -32,6 +32,7 @@ static bool say(struct cli *c, const char *object, int rc, const char *text, con
 			object != NULL ? object : "", "error", error));
 		return false;
 	}
+	os_line_wipe();
 	fprintf(stderr, "%swadi:%s ", out_bold(c), out_plain(c));
 	if (object != NULL && strncmp(text, object, strlen(object)) != 0)
 		fprintf(stderr, "%s: ", object);
@@ -93,6 +94,13 @@ uint32_t cli_timeout_ms(const struct cli *c)
 	return ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX;
 }
 
+static const char *hint_denied(void)
+{
+	return os_env("WADI_JOB_TOKEN") != NULL
+		? "WADI_JOB_TOKEN names the job: it may have ended; unset it to act for yourself"
+		: "over TCP the key file of the server is needed: WADI_KEY says where it is";
+}
+
 bool cli_connect(struct cli *c, uint32_t wait_ms)
 {
 	struct wadi_connect_opts o = { .size = sizeof o, .name = "wadi",
@@ -106,9 +114,8 @@ bool cli_connect(struct cli *c, uint32_t wait_ms)
 		return true;
 	rc = wadi_connect(c->a.text[O_url], &o, &c->w, &why);
 	if (rc < 0)
-		return say(c, NULL, rc, why.text, rc == WADI_E_DENIED
-			? "over TCP the key file of the server is needed: WADI_KEY says where it is"
-			: hint_for(rc));
+		return say(c, NULL, rc, why.text,
+			rc == WADI_E_DENIED ? hint_denied() : hint_for(rc));
 	return true;
 }
 
@@ -137,10 +144,14 @@ const char *out_bold(const struct cli *c) { return c->color ? "\033[1m" : ""; }
 const char *out_plain(const struct cli *c) { return c->color ? "\033[0m" : ""; }
 
 /* ---- progress ---- */
+static bool talks(const struct cli *c)
+{
+	return !c->quiet && !c->json && os_terminal(OS_STDERR);
+}
+
 void meter_start(struct meter *m, struct cli *c, const char *what, uint64_t total_bytes)
 {
-	*m = (struct meter){ .c = c,
-		.on = !c->quiet && !c->json && os_terminal(OS_STDERR) };
+	*m = (struct meter){ .c = c, .over = c->over, .on = c->over == NULL && talks(c) };
 	progress_init(&m->p, what, total_bytes, os_now_ms());
 }
 
@@ -150,6 +161,8 @@ void meter_add(struct meter *m, uint64_t bytes)
 	uint64_t now;
 
 	m->done_bytes += bytes;
+	if (m->over != NULL)
+		meter_add(m->over, bytes);
 	if (!m->on)
 		return;
 	now = os_now_ms();
@@ -158,16 +171,29 @@ void meter_add(struct meter *m, uint64_t bytes)
 		return;
 	m->drawn_ms = now;
 	m->drawn = true;
-	fprintf(stderr, "\r%s\033[K",
-		progress_line(&m->p, m->done_bytes, now, os_columns() - 1, line));
-	fflush(stderr);
+	os_line(progress_line(&m->p, m->done_bytes, now, os_columns() - 1, line));
 }
 
 void meter_end(struct meter *m)
 {
 	if (m->drawn)
-		fputs("\r\033[K", stderr);
+		os_line_wipe();
 	m->drawn = false;
+}
+
+void out_waiting(struct cli *c, const char *fmt, ...)
+{
+	char line[PROGRESS_LINE_MAX];
+	va_list ap;
+
+	if (!talks(c))
+		return;
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof line, fmt, ap);
+	va_end(ap);
+	if (strlen(line) >= os_columns())
+		line[os_columns() - 1] = '\0';
+	os_line(line);
 }
 
 /* ---- names ---- */

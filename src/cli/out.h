@@ -9,11 +9,13 @@
 #include <jansson.h>
 
 struct cli_roles;
+struct meter;
 
 struct cli {
 	struct args a;
 	struct wadi *w;              /* NULL until cli_connect() */
 	const struct cli_roles *roles;
+	struct meter *over;          /* of several transfers; NULL: each shows its own */
 	bool json, quiet, color;
 	int exit;                    /* of the first failure */
 };
@@ -38,10 +40,18 @@ const char *out_bold(const struct cli *c);    /* escape sequences, or "" */
 const char *out_plain(const struct cli *c);
 
 /* ---- progress ---- */
-struct meter { struct cli *c; struct progress p; uint64_t done_bytes, drawn_ms; bool on, drawn; };
+struct meter {
+	struct cli *c;
+	struct meter *over;          /* shown in place of this one */
+	struct progress p;
+	uint64_t done_bytes, drawn_ms;
+	bool on, drawn;
+};
 void meter_start(struct meter *m, struct cli *c, const char *what, uint64_t total_bytes);
 void meter_add(struct meter *m, uint64_t bytes);
 void meter_end(struct meter *m);              /* wipes the line */
+/* A line that stays until os_line_wipe(), on a terminal that wants to know: what is waited for. */
+void out_waiting(struct cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* ---- names ---- */
 /* BUCKET/KEY or /KEY, with or without "wadi:" in front. */

@@ -247,6 +247,11 @@ static int word_take(struct parse *p)
 	}
 	if (!option && p->a->cmd == C_COUNT && p->a->group_words == NULL)
 		return command_take(p);
+	if (strcmp(arg, "--version") == 0 && p->argc == 2) {
+		p->a->cmd = C_version; /* what every program understands */
+		p->i++;
+		return 0;
+	}
 	p->i++;
 	if (!option) {
 		p->a->pos[p->a->n_pos++] = arg;

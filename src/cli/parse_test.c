@@ -44,6 +44,8 @@ static void test_commands(void **state)
 {
 	struct args a;
 
+	assert_int_equal(parse("wadi --version", &a), 0);
+	assert_int_equal(a.cmd, C_version);
 	assert_int_equal(parse("wadi put --persist f b/k", &a), 0);
 	assert_int_equal(a.cmd, C_put);
 	assert_true(a.given[O_persist]);
@@ -131,6 +133,11 @@ static void test_numbers(void **state)
 	assert_string_equal(words_put_size((1 << 20) - 1, text), "1.0 MiB");
 	assert_string_equal(words_put_size(UINT64_MAX, text), "16.0 EiB");
 	assert_string_equal(words_put_time(3723000, text), "1h 02m");
+	assert_string_equal(words_put_brief(68000, text), "68 us");
+	assert_string_equal(words_put_brief(4100000, text), "4.1 ms");
+	assert_string_equal(words_put_brief(UINT64_C(75) * 1000000000, text), "1m 15s");
+	assert_string_equal(words_put_count(1, "job", text), "1 job");
+	assert_string_equal(words_put_count(0, "job", text), "0 jobs");
 	assert_string_equal(words_put_tiers(5, text), "dram,disk");
 	assert_int_equal(words_distance("ab", "ba"), 1);
 	assert_int_equal(words_distance("kitten", "sitting"), 3);

@@ -158,6 +158,25 @@ const char *words_put_time(uint64_t ms, char ret_text[WORDS_MAX])
 	return ret_text;
 }
 
+const char *words_put_brief(uint64_t ns, char ret_text[WORDS_MAX])
+{
+	if (ns >= 10 * UINT64_C(1000000000))
+		return words_put_time(ns / 1000000, ret_text);
+	if (ns >= 1000000000)
+		snprintf(ret_text, WORDS_MAX, "%.2f s", (double)ns / 1e9);
+	else if (ns >= 1000000)
+		snprintf(ret_text, WORDS_MAX, "%.1f ms", (double)ns / 1e6);
+	else
+		snprintf(ret_text, WORDS_MAX, "%.0f us", (double)ns / 1e3);
+	return ret_text;
+}
+
+const char *words_put_count(uint64_t n, const char *noun, char ret_text[WORDS_MAX])
+{
+	snprintf(ret_text, WORDS_MAX, "%llu %s%s", (unsigned long long)n, noun, n == 1 ? "" : "s");
+	return ret_text;
+}
+
 const char *words_tier(unsigned tier)
 {
 	return tier < TIERS ? tier_names[tier] : "?";

@@ -19,6 +19,9 @@ bool words_tiers(const char *text, uint64_t *ret_bits); /* "dram,flash" */
 enum { WORDS_MAX = 32 };
 const char *words_put_size(uint64_t bytes, char ret_text[WORDS_MAX]); /* "1.5 GiB", "17 B" */
 const char *words_put_time(uint64_t ms, char ret_text[WORDS_MAX]);    /* "1h 02m", "3.2 s" */
+const char *words_put_brief(uint64_t ns, char ret_text[WORDS_MAX]);   /* "68 us", "4.1 ms" */
+/* "1 job", "2 jobs"; noun is the singular, to which an s can be added. */
+const char *words_put_count(uint64_t n, const char *noun, char ret_text[WORDS_MAX]);
 const char *words_put_tiers(uint32_t bits, char ret_text[WORDS_MAX]); /* "dram,flash"; none: "-" */
 const char *words_tier(unsigned tier);                                /* "dram" */
 

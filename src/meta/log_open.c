@@ -48,8 +48,8 @@ static PARKS int read_mark(struct opening *g)
 	rc = sys_open(g->l->sys, path, SYS_READ | SYS_WRITE | SYS_CREATE, &g->l->mark, g->note);
 	if (rc < 0)
 		return rc;
-	if ((rc = sys_lock(g->l->mark)) < 0)
-		return err_set(g->note, rc, "%s: another process has this log", path);
+	if ((rc = sys_lock(g->l->mark, g->note)) < 0)
+		return rc;
 	for (int i = 0; i < MARK_SLOTS; i++) {
 		int64_t n = sys_pread(
 			g->l->mark, room, sizeof room, (uint64_t)i * MARK_SLOT_BYTES, g->note);

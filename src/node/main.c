@@ -22,6 +22,7 @@ static int run(const struct cli *c, unsigned roles, uint64_t tiers_default)
 		.disk_bytes = bytes_of_tier(c, O_disk, tiers_default),
 		.ready_fd = c->a.given[O_ready_fd] ? (int)c->a.number[O_ready_fd] : -1,
 		.quiet = c->quiet,
+		.insecure = c->a.given[O_insecure],
 	};
 
 	return node_run(&o);

@@ -21,6 +21,7 @@ struct node_opts {
 	uint64_t dram_bytes, flash_bytes, disk_bytes;
 	int ready_fd;                /* -1: none; a line is written once clients are served */
 	bool quiet;                  /* no banner */
+	bool insecure;               /* listen may name an address that other hosts reach */
 };
 
 /* Listens somewhere else than at the user's own socket. */

@@ -108,6 +108,17 @@ static int socket_addr(const char *path, char ret_addr[WHERE_MAX], struct err_no
 	return 0;
 }
 
+/* "tcp:HOST:PORT" that nobody outside of this host can reach. */
+static bool is_loopback(const char *addr)
+{
+	static const char *const hosts[] = { "localhost:", "127.", "[::1]:" };
+
+	for (size_t i = 0; i < sizeof hosts / sizeof hosts[0]; i++)
+		if (strncmp(addr + 4, hosts[i], strlen(hosts[i])) == 0)
+			return true;
+	return false;
+}
+
 static int listen_parse(const struct node_opts *o, struct place_found *p, struct err_note *note)
 {
 	char url[WHERE_MAX];
@@ -120,6 +131,10 @@ static int listen_parse(const struct node_opts *o, struct place_found *p, struct
 	rc = where_addr(url, p->tcp, note);
 	if (rc < 0)
 		return rc;
+	if (!o->insecure && !is_loopback(p->tcp))
+		return err_set(note, E_INVALID, "--listen %.100s: others would reach it, and what "
+			"goes over TCP is not encrypted: listen on 127.0.0.1, or say --insecure",
+			o->listen);
 	snprintf(p->store_tcp, sizeof p->store_tcp, "%.*s:0",
 		(int)(strrchr(p->tcp, ':') - p->tcp), p->tcp);
 	return 0;

@@ -363,8 +363,8 @@ int volume_open(struct device *d, struct err_note *note)
 		return rc;
 	if ((rc = sys_open(s, path, SYS_WRITE | SYS_CREATE, &v->lock, note)) < 0)
 		return rc;
-	if (sys_lock(v->lock) < 0)
-		return err_set(note, E_INUSE, "%s is used by another process", d->dir);
+	if ((rc = sys_lock(v->lock, note)) < 0)
+		return rc;
 	return volume_rebuild(d, note);
 }
 

@@ -100,7 +100,9 @@ PARKS int sys_truncate(struct sys_file *f, uint64_t len, struct err_note *note);
 PARKS int sys_allocate(struct sys_file *f, uint64_t off, uint64_t len, struct err_note *note);
 PARKS int sys_punch(struct sys_file *f, uint64_t off, uint64_t len, struct err_note *note);
 PARKS int sys_file_bytes(struct sys_file *f, uint64_t *ret_len, struct err_note *note);
-int sys_lock(struct sys_file *f); /* exclusive for this process, until closed; E_INUSE */
+/* Exclusive for this process, until closed.  E_INUSE: the note names whoever has it, where that can
+ * be told. */
+int sys_lock(struct sys_file *f, struct err_note *note);
 
 /* 0 also when it is there. */
 PARKS int sys_mkdir(struct sys *s, const char *path, struct err_note *note);

@@ -215,12 +215,12 @@ void files_end(struct sys *s)
 		file_detach(container_of(it, struct sys_file, link));
 }
 
-int sys_lock(struct sys_file *f)
+int sys_lock(struct sys_file *f, struct err_note *note)
 {
 	if (f->sys->dead)
 		return sys_dead(f->sys);
 	if (f->inode->lock != NULL && f->inode->lock != f)
-		return E_INUSE;
+		return err_set(note, E_INUSE, "%s: in use", f->path);
 	f->inode->lock = f;
 	return 0;
 }

@@ -143,8 +143,8 @@ static int file_rules(struct sys *s, void *arg)
 	check(sys_open(s, "f", SYS_READ | SYS_WRITE | SYS_CREATE | SYS_DIRECT, &f, &note) == 0);
 	check(sys_open(s, "f", SYS_READ | SYS_CREATE | SYS_EXCL, &g, &note) == E_EXISTS);
 	check(sys_open(s, "f", SYS_READ, &g, &note) == 0);
-	check(sys_lock(f) == 0);
-	check(sys_lock(g) == E_INUSE);
+	check(sys_lock(f, &note) == 0);
+	check(sys_lock(g, &note) == E_INUSE);
 	memset(block, 'x', sizeof block);
 	check(sys_pwrite(f, block, sizeof block, SYS_BLOCK, &note) == 0);
 	check(sys_file_bytes(g, &n, &note) == 0);
@@ -168,7 +168,7 @@ static int file_rules(struct sys *s, void *arg)
 	check(n == total - 2 * SYS_BLOCK);
 	check(sys_unlink(s, "f", &note) == 0);
 	sys_close(f);
-	check(sys_lock(g) == 0); /* the lock went with its handle */
+	check(sys_lock(g, &note) == 0); /* the lock went with its handle */
 	check(sys_pread(g, block, 10, SYS_BLOCK, &note) == 10);
 	sys_close(g);
 	check(sys_disk_room(s, "/", &n, &total, &note) == 0);

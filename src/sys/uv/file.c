@@ -6,9 +6,12 @@
 #include "base/check.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 enum { CACHED_BYTES_MAX = 128 * 1024 }; /* longer copies out of the page cache are a worker's */
@@ -293,9 +296,40 @@ int sys_file_bytes(struct sys_file *f, uint64_t *ret_len, struct err_note *note)
 	return 0;
 }
 
-int sys_lock(struct sys_file *f)
+/* " by pid 17 (wadi)", or "". */
+static void lock_owner(const struct sys_file *f, char *ret_who, size_t cap)
 {
+	char line[256], wanted[64];
+	struct stat st;
+	long long pid;
+	FILE *locks = fopen("/proc/locks", "re");
+
+	ret_who[0] = '\0';
+	if (locks == NULL)
+		return;
+	if (fstat(f->fd, &st) == 0) {
+		snprintf(wanted, sizeof wanted, " %02x:%02x:%llu ", major(st.st_dev),
+			minor(st.st_dev), (unsigned long long)st.st_ino);
+		/* "3: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF" */
+		while (ret_who[0] == '\0' && fgets(line, sizeof line, locks) != NULL) {
+			const char *at = strstr(line, " WRITE ");
+
+			if (at != NULL && strstr(line, wanted) != NULL
+			    && (pid = strtoll(at + 7, NULL, 10)) > 0)
+				addr_pid(pid, ret_who, cap);
+		}
+	}
+	fclose(locks);
+}
+
+int sys_lock(struct sys_file *f, struct err_note *note)
+{
+	char who[96];
+
 	if (flock(f->fd, LOCK_EX | LOCK_NB) == 0)
 		return 0;
-	return errno == EWOULDBLOCK ? E_INUSE : sys_err(errno);
+	if (errno != EWOULDBLOCK)
+		return file_fails(note, 0, errno, "lock %s", f->path);
+	lock_owner(f, who, sizeof who);
+	return err_set(note, E_INUSE, "%s: in use%s", f->path, who);
 }

@@ -183,11 +183,16 @@ static int locks(void *arg)
 {
 	struct sys_file *a = open_file(path, SYS_WRITE | SYS_CREATE);
 	struct sys_file *b = open_file(path, SYS_WRITE);
+	char owner[128];
 
-	assert_int_equal(sys_lock(a), 0);
-	assert_int_equal(sys_lock(b), E_INUSE);
+	assert_int_equal(sys_lock(a, &note), 0);
+	assert_int_equal(sys_lock(b, &note), E_INUSE);
+	snprintf(owner, sizeof owner, "%s: in use by pid %d (", path, (int)getpid());
+	if (strstr(note.text, " by ") != NULL) /* some file systems cannot tell */
+		assert_non_null(strstr(note.text, owner));
+	assert_non_null(strstr(note.text, ": in use"));
 	sys_close(a);
-	assert_int_equal(sys_lock(b), 0);
+	assert_int_equal(sys_lock(b, &note), 0);
 	sys_close(b);
 	return 0;
 }
