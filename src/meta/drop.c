@@ -58,9 +58,12 @@ int drop_load(struct shard *sh, struct err_note *note)
 			break;
 		}
 		d = (struct large_drop){ row.egroup, row.extent, row.count, row.room };
-		if (d.count == 0 && room_egroup(sh->large->room, d.egroup, &info))
+		/* A group in lost memory may have gone while a drop in it was under way. */
+		if (!room_egroup(sh->large->room, d.egroup, &info))
+			rc = 0;
+		else if (d.count == 0)
 			room_egroup_doom(sh->large->room, d.egroup);
-		else if (d.count > 0)
+		else
 			rc = room_restore_drop(sh->large->room, d.egroup, d.room);
 		if (rc < 0)
 			err_set(note, rc, "the drop of extent %llu contradicts its egroup",
@@ -210,6 +213,8 @@ static void drop_whole(struct shard *sh, uint64_t egroup)
 	while ((grant = room_egroup_grant(sh->large->room, egroup)) != 0)
 		grant_end_doomed(sh, grant);
 	if (info.lost) { /* nobody holds it any more */
+		drop_forget_egroup(sh, info.server, egroup);
+		waitq_wake_all(&sh->large->settled);
 		room_egroup_gone(sh->large->room, egroup);
 		egroup_delete_row(sh, egroup);
 		return;

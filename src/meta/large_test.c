@@ -305,6 +305,38 @@ static int lost_with_its_server(void *arg)
 	return 0;
 }
 
+/* Drops that a server never heard of, in memory that it has lost meanwhile. */
+static int lost_before_it_was_dropped(void *arg)
+{
+	struct world *w = arg;
+	struct sub_extent_ref e[2];
+	struct sub_grant_part p;
+	struct large_drop taken;
+	struct msg_put_ok ok;
+
+	open_shard(w);
+	register_server(w);
+	make_bucket(w);
+	p = grant(w, 2 * MIB);
+	e[0] = ref(&p, 0, MIB);
+	e[1] = ref(&p, 1, MIB);
+	assert_int_equal(commit(w, "f", &e[0], 1, 0, 0, &ok), 0);
+	assert_int_equal(commit(w, "g", &e[1], 1, 0, 0, &ok), 0);
+	assert_int_equal(del(w, "f"), 0);
+	assert_int_equal(del(w, "g"), 0);
+	assert_int_equal(large_drops_take(w->sh, w->server, &taken, 1), 1);
+	w->incarnation++;
+	register_server(w);
+	assert_int_equal(sum(w).free, sum(w).capacity);
+	restart(w);
+	acknowledge(w);
+	assert_true(large_settled(w->sh, large_ticket(w->sh)));
+	assert_int_equal(sum(w).free, sum(w).capacity);
+	shard_audit(w->sh);
+	close_shard(w);
+	return 0;
+}
+
 static int in_several_messages(void *arg)
 {
 	struct world *w = arg;
@@ -359,6 +391,7 @@ static void run(fiber_fn *fn)
 TEST(life_of_a_file)
 TEST(end_of_a_domain)
 TEST(lost_with_its_server)
+TEST(lost_before_it_was_dropped)
 TEST(in_several_messages)
 
 int main(void)
@@ -367,6 +400,7 @@ int main(void)
 		cmocka_unit_test(test_life_of_a_file),
 		cmocka_unit_test(test_end_of_a_domain),
 		cmocka_unit_test(test_lost_with_its_server),
+		cmocka_unit_test(test_lost_before_it_was_dropped),
 		cmocka_unit_test(test_in_several_messages),
 	};
 
