@@ -30,7 +30,7 @@ struct loop_opts {
 	void *shuffle_arg;
 	uint32_t turns_max;      /* switches of one loop_run(); 0: TURNS_MAX_DEFAULT */
 };
-enum { FIBERS_MAX_DEFAULT = 8192, FIBER_STACK_BYTES = 64 * 1024, FIBER_NAME_MAX = 24,
+enum { FIBERS_MAX_DEFAULT = 16384, FIBER_STACK_BYTES = 64 * 1024, FIBER_NAME_MAX = 24,
 	FIBER_REFUSED_MAX = 1000000, TURNS_MAX_DEFAULT = 10000 };
 
 struct loop *loop_new(const struct loop_opts *opts); /* opts may be NULL */

@@ -369,6 +369,7 @@ int node_run(const struct node_opts *o)
 	struct err_note note = { "" };
 	int rc = E_NOMEM;
 
+	sys_uv_files_raise();
 	if (sv != NULL) {
 		sv->o = o;
 		rc = sys_uv_new(&sv->sys, &note);

@@ -230,6 +230,8 @@ static int send_some(struct rpc_conn *c, struct place *pl)
 	}
 	c->in_send = false;
 	c->n_vectors++;
+	if (rc == E_CLOSED && c->server == NULL && c->state.now == CONN_HELLO)
+		return rc; /* it may have said why: the reader finds that, or the end */
 	if (rc < 0)
 		return rpc_conn_fail(c, rc, "%s: %s while sending", c->name, err_text(rc));
 	for (uint32_t i = c->send_first; i < pl->pin; i++)

@@ -141,7 +141,7 @@ struct rpc_server {
 	struct list conns, listeners;
 	struct list held[HELD_KINDS]; /* connections with held output */
 	uint64_t released[HELD_KINDS];
-	uint32_t n_conns;
+	uint32_t n_conns, n_refusing;
 	bool closing;
 	struct waitq gone_q;
 	struct rpc_limits limits;

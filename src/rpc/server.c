@@ -1,10 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The accepting side. */
 #include "rpc/own.h"
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define ACCEPT_PAUSE_NS (50 * SYS_MS) /* when the system has no descriptors left */
-#define REFUSE_NS (20 * SYS_MS)
+#define REFUSE_NS (500 * SYS_MS) /* for a peer that is turned away to hear why */
+enum {
+	REFUSING_MAX = 64, /* at once; more are closed without a word */
+	FILES_SHARE = 4,   /* of this process's open files, connections to one server may be */
+};
+
+/* Two fibers for each connection, one for each request that waits. */
+_Static_assert(FIBERS_MAX_DEFAULT >=
+		2 * LIMIT_CONNECTIONS_MAX + LIMIT_WAITERS_MAX + LIMIT_SERVERS_MAX + REFUSING_MAX,
+	"a loop has fibers for all that may need one");
 
 struct listener {
 	struct list link;
@@ -38,27 +49,72 @@ int rpc_server_new(struct sys *sys, const struct rpc_service *svc, struct rpc_se
 		list_init(&s->held[i]);
 	waitq_init(&s->gone_q);
 	s->limits = rpc_limits_default;
+	/* The rest is for files and memory, which must not fail because somebody connects. */
+	if (s->limits.connections > sys_files_max(sys) / FILES_SHARE)
+		s->limits.connections = (uint32_t)(sys_files_max(sys) / FILES_SHARE);
 	*ret_s = s;
 	return 0;
 }
 
-/* Tells a peer that there is no room, when it can be done without waiting for it. */
-static void refuse(struct rpc_server *s, struct sys_stream *stream, const char *why)
+struct refusal {
+	struct rpc_server *server;
+	struct sys_stream *stream;
+	struct err_note why;
+};
+
+/* Closing with bytes unread would make the kernel throw away what we said: so it is given a while
+ * to read and close. */
+static void say_no(const struct refusal *r)
 {
 	uint8_t buf[FRAME_HEADER_BYTES + sizeof(struct err_note) + 16];
 	struct frame f = { .op = OP_error, .version = 1, .flags = FRAME_REPLY };
-	struct msg_error m = { .code = -E_BUSY, .note = bytes_of(why, strlen(why)) };
+	struct msg_error m = { .code = -E_BUSY,
+		.note = bytes_of(r->why.text, strlen(r->why.text)) };
 	struct writer w = writer_of(buf + FRAME_HEADER_BYTES, sizeof buf - FRAME_HEADER_BYTES);
+	uint64_t until_ns = loop_now_ns(sys_loop(r->server->sys)) + REFUSE_NS;
 	struct iovec iov;
 
 	check(msg_error_put(&w, &m, f.version));
 	f.body_len = (uint32_t)(w.p - buf - FRAME_HEADER_BYTES);
 	frame_put(&f, buf + FRAME_HEADER_BYTES, NULL, buf);
 	iov = (struct iovec){ buf, FRAME_HEADER_BYTES + f.body_len };
-	sys_send(stream, &iov, 1, loop_now_ns(sys_loop(s->sys)) + REFUSE_NS);
-	sys_stream_shut(stream);
-	sys_stream_close(stream);
+	if (sys_send(r->stream, &iov, 1, until_ns) == 0)
+		while (sys_recv(r->stream, buf, sizeof buf, until_ns) > 0)
+			continue;
+}
+
+static int refuse_run(void *arg)
+{
+	struct refusal *r = arg;
+
+	fiber_note(0, "rpc: turns a peer away");
+	say_no(r);
+	sys_stream_close(r->stream);
+	r->server->n_refusing--;
+	free(r);
+	return 0;
+}
+
+static void refuse(struct rpc_server *s, struct sys_stream *stream, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+static void refuse(struct rpc_server *s, struct sys_stream *stream, const char *fmt, ...)
+{
+	struct refusal *r = s->n_refusing < REFUSING_MAX ? malloc(sizeof *r) : NULL;
+	va_list ap;
+
 	s->counts.refused++;
+	if (r != NULL) {
+		*r = (struct refusal){ .server = s, .stream = stream };
+		va_start(ap, fmt);
+		vsnprintf(r->why.text, sizeof r->why.text, fmt, ap);
+		va_end(ap);
+		if (fiber_start(&s->group, "rpc refuse", refuse_run, r) == 0) {
+			s->n_refusing++;
+			return;
+		}
+	}
+	free(r);
+	sys_stream_close(stream);
 }
 
 static int accept_run(void *arg)
@@ -80,7 +136,8 @@ static int accept_run(void *arg)
 			continue;
 		}
 		if (s->n_conns >= s->limits.connections)
-			refuse(s, stream, "too many connections to this server");
+			refuse(s, stream, "this server has %u connections: no more",
+				s->limits.connections);
 		else if (rpc_conn_new(s->sys, stream, s, &s->ops, &s->group, &c) < 0)
 			refuse(s, stream, "no room for another connection");
 		else

@@ -152,6 +152,7 @@ uint64_t sys_memory_free(struct sys *s);
 uint64_t sys_memory_self(struct sys *s); /* private resident bytes of this process */
 uint64_t sys_cpu_ns(struct sys *s);      /* user and system time of this process */
 uint32_t sys_cpus(struct sys *s);
+uint64_t sys_files_max(struct sys *s);   /* that this process may have open at once, sockets too */
 int64_t sys_pid(struct sys *s);
 int64_t sys_uid(struct sys *s);
 const char *sys_host(struct sys *s);

@@ -179,6 +179,11 @@ uint64_t sys_cpu_ns(struct sys *s)
 {
 	return loop_turns(s->loop) * SYS_US;
 }
+uint64_t sys_files_max(struct sys *s)
+{
+	return 1 << 20;
+}
+
 uint32_t sys_cpus(struct sys *s)
 {
 	return CPUS;

@@ -3,11 +3,13 @@
  * processors further than the machine does; every level of the tree above us counts. */
 #include "base/check.h"
 #include "sys/uv/own.h"
+#include "sys/uv/sys_uv.h"
 #include <errno.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -206,6 +208,23 @@ static void bound_cpus(void *arg, const char *folder)
 	n = period == 0 ? *cpus : (quota + period - 1) / period;
 	if (n > 0 && n < *cpus)
 		*cpus = (uint32_t)n;
+}
+
+uint64_t sys_files_max(struct sys *s)
+{
+	struct rlimit r;
+
+	check(getrlimit(RLIMIT_NOFILE, &r) == 0);
+	return r.rlim_cur;
+}
+
+void sys_uv_files_raise(void)
+{
+	struct rlimit r;
+
+	check(getrlimit(RLIMIT_NOFILE, &r) == 0);
+	r.rlim_cur = r.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &r); /* a system's own bound may be lower still */
 }
 
 uint32_t sys_cpus(struct sys *s)

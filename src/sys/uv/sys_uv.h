@@ -5,6 +5,8 @@
 #include "sys/sys.h"
 
 /* One struct sys per thread; the caller's thread drives it. */
+/* For a program of our own, before its first door: takes all the open files that it may have. */
+void sys_uv_files_raise(void);
 int sys_uv_new(struct sys **ret_s, struct err_note *note);
 void sys_uv_free(struct sys *s);
 
