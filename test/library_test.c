@@ -231,8 +231,9 @@ static void test_descriptors(void **state)
 /* As a program with a loop of its own would. */
 static void turn(void)
 {
-	struct pollfd p = { .fd = wadi_poll_fd(j, &p.events) };
+	struct pollfd p = { .fd = -1 };
 
+	p.fd = wadi_poll_fd(j, &p.events);
 	poll(&p, 1, wadi_poll_timeout_ms(j));
 	wadi_advance(j);
 }
