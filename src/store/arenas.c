@@ -31,6 +31,7 @@ static void arena_free(struct arena *a)
 	check(!a->left);
 	if (a->bound) {
 		local_arena_gone(a);
+		sys_shm_empty(a->memory); /* clients unmap it when they next look */
 		as->n_bound--;
 		as->bound_free -= a->slots.free_bytes;
 	}

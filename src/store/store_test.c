@@ -536,6 +536,8 @@ static int arena_gone_run(struct sys *s, void *arg)
 	check(drop(&w, 1, t.first, 1) == 0);
 	until(s, w.n_gone == 1);
 	check(w.gone == ms.m[0].arena);
+	for (size_t i = 0; i < sizeof data; i++) /* its memory is free, though we map it still */
+		check(ms.m[0].at[i] == 0);
 	until(s, (world_status(&w, DRAM, &st), st.ready_bytes == 4 * ARENA)); /* replaced */
 	mappings_close(&ms);
 	rpc_close(c);

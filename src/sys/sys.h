@@ -126,6 +126,9 @@ int sys_shm_reader(struct sys_shm *m, struct sys_shm **ret_reader, struct err_no
 int sys_shm_map(struct sys_shm *m, void **ret_p, struct err_note *note);
 uint64_t sys_shm_bytes(const struct sys_shm *m); /* as the descriptor says, not as announced */
 void sys_shm_close(struct sys_shm *m);           /* unmaps and closes; NULL is fine */
+/* Gives the memory back to the system, whoever still maps it: everybody reads zeros then.  m is not
+ * a reader. */
+void sys_shm_empty(struct sys_shm *m);
 /* Touches the pages on a worker so that the first writer does not pay for them. */
 PARKS int sys_shm_prefault(struct sys_shm *m, uint64_t off, uint64_t len);
 

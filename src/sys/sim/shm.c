@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "sys/sim/net.h"
 #include <stdlib.h>
+#include <string.h>
 
 enum { SHM_ALIGN = 4096 };
 
@@ -92,6 +93,12 @@ int sys_shm_map(struct sys_shm *m, void **ret_p, struct err_note *note)
 uint64_t sys_shm_bytes(const struct sys_shm *m)
 {
 	return m->mem->len;
+}
+
+void sys_shm_empty(struct sys_shm *m)
+{
+	check(!m->readonly);
+	memset(m->mem->p, 0, m->mem->len);
 }
 
 void sys_shm_close(struct sys_shm *m)

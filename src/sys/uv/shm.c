@@ -146,6 +146,13 @@ uint64_t sys_shm_bytes(const struct sys_shm *m)
 	return m->len;
 }
 
+void sys_shm_empty(struct sys_shm *m)
+{
+	check(m->writable);
+	/* a kernel that cannot leaves the pages to the last of those who map them */
+	(void)!fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)m->len);
+}
+
 void sys_shm_close(struct sys_shm *m)
 {
 	if (m == NULL)

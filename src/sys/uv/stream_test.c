@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Streams of the real door, over TCP on the loopback and over Unix sockets. */
 #include "base/check.h"
+#include "sys/uv/own.h"
 #include "sys/uv/sys_uv.h"
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -194,6 +195,7 @@ static int passes_shm(void *arg)
 	struct sys_shm *m, *reader, *got[2], *both[2];
 	struct err_note note = { "" };
 	char *mine, *theirs, byte[8];
+	struct stat st;
 
 	assert_int_equal(sys_shm_new(s, "test", MIB, &m, &note), 0);
 	assert_int_equal(sys_shm_reader(m, &reader, &note), 0);
@@ -219,6 +221,11 @@ static int passes_shm(void *arg)
 	assert_int_equal(sys_shm_prefault(got[0], 100, MIB - 100), 0);
 	assert_int_equal(sys_shm_prefault(got[1], 0, MIB), 0);
 	assert_string_equal(mine + 5000, "hello");
+	sys_shm_empty(m);
+	assert_string_equal(mine + 5000, "");
+	assert_string_equal(theirs + 5000, "");
+	assert_int_equal(fstat(shm_fd(m), &st), 0);
+	assert_true(st.st_blocks * 512 < MIB); /* what was just read, at most */
 	sys_shm_close(got[0]);
 	sys_shm_close(got[1]);
 	/* what nobody takes is closed with the stream: the leak checker sees the rest */
