@@ -5,8 +5,9 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
-/* "wadi-cap", six numbers of 8 bytes and two of 4, in the order of struct cap. */
-enum { TEXT_BYTES = 8 + 6 * 8 + 2 * 4 };
+/* "wadi-cap", seven numbers of 8 bytes and two of 4, in the order of struct cap; the last one only
+ * when it is not 0. */
+enum { TEXT_BYTES = 8 + 7 * 8 + 2 * 4 };
 
 void cap_mint(const uint8_t key[CAP_KEY_BYTES], const struct cap *c, uint8_t ret_code[CAP_BYTES])
 {
@@ -25,9 +26,11 @@ void cap_mint(const uint8_t key[CAP_KEY_BYTES], const struct cap *c, uint8_t ret
 	write_u64(&w, c->extent_first);
 	write_u32(&w, c->extent_count);
 	write_u64(&w, c->credit_bytes);
+	if (c->incarnation != 0)
+		write_u64(&w, c->incarnation);
 	check(w.ok);
-	check(w.p == w.end);
-	check(HMAC(EVP_sha256(), key, CAP_KEY_BYTES, text, sizeof text, code, &len) != NULL);
+	check(HMAC(EVP_sha256(), key, CAP_KEY_BYTES, text, (size_t)(w.p - text), code,
+		      &len) != NULL);
 	check(len == CAP_BYTES);
 	memcpy(ret_code, code, CAP_BYTES);
 }

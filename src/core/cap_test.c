@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 static const uint8_t key[CAP_KEY_BYTES] = "01234567890123456789012345678901";
-static const struct cap grant = { 7, 3, CAP_WRITE, 5, 1000, 100, 16, 1 << 20 };
+static const struct cap grant = { 7, 3, CAP_WRITE, 5, 1000, 100, 16, 1 << 20, 11 };
 static const struct cap_view view = { key, 900, 5 };
 
 static int try(const struct cap_view *v, const struct cap *c, const uint8_t *code)
@@ -32,10 +32,10 @@ static void opens_what_it_was_minted_for(void **state)
 static void no_field_can_be_changed(void **state)
 {
 	uint8_t code[CAP_BYTES];
-	struct cap c[7];
+	struct cap c[8];
 
 	cap_mint(key, &grant, code);
-	for (int i = 0; i < 7; i++)
+	for (int i = 0; i < 8; i++)
 		c[i] = grant;
 	c[0].egroup++;
 	c[1].job++;
@@ -44,7 +44,8 @@ static void no_field_can_be_changed(void **state)
 	c[4].extent_first--;
 	c[5].extent_count++;
 	c[6].credit_bytes++;
-	for (int i = 0; i < 7; i++)
+	c[7].incarnation++;
+	for (int i = 0; i < 8; i++)
 		assert_int_equal(try(&view, &c[i], code), E_DENIED);
 	c[0] = grant;
 	c[0].ops = CAP_READ;
@@ -88,9 +89,14 @@ static void ends_with_its_time_and_its_epoch(void **state)
 static void code_stays_what_it_was(void **state)
 {
 	static const uint8_t first[8] = { 0xae, 0xaa, 0x7a, 0xe8, 0xc3, 0xcd, 0x5f, 0x82 };
+	static const uint8_t in_memory[8] = { 0x2e, 0xfe, 0x22, 0x4a, 0x51, 0xd8, 0xd1, 0x22 };
+	struct cap c = grant;
 	uint8_t code[CAP_BYTES];
 
-	cap_mint(key, &grant, code);
+	cap_mint(key, &c, code);
+	assert_memory_equal(code, in_memory, sizeof in_memory);
+	c.incarnation = 0;
+	cap_mint(key, &c, code);
 	assert_memory_equal(code, first, sizeof first);
 }
 

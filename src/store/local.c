@@ -50,17 +50,17 @@ static int alloc(struct store *st, struct client *cl, const struct msg_extent_al
 	struct extent **ret_e, struct err_note *note)
 {
 	struct cap c = { m->egroup, m->cap_job, CAP_WRITE, m->epoch, m->cap_until_ms,
-		m->extent_first, m->extent_count, m->credit_bytes };
+		m->extent_first, m->extent_count, m->credit_bytes, st->incarnation };
 	struct extent_ask a = { m->egroup, m->extent, m->len, m->cap_job, m->extent_first,
 		m->credit_bytes, m->extent_count, m->device };
 	struct extent *e;
 	int rc;
 
-	if ((rc = local_only(cl, note)) < 0 || (rc = serve_may(st, &c, m->cap, note)) < 0)
+	if ((rc = local_only(cl, note)) < 0)
 		return rc;
 	if (m->device >= st->n_devices || !device_is_dram(&st->devices[m->device]))
 		return err_set(note, E_INVALID, "device %u is not memory", m->device);
-	if ((rc = extent_begin(st, &a, &e, note)) < 0)
+	if ((rc = serve_may(st, &c, m->cap, note)) < 0 || (rc = extent_begin(st, &a, &e, note)) < 0)
 		return rc;
 	e->writer = cl;
 	list_push(&cl->allocs, &e->in_client);

@@ -169,6 +169,10 @@ static int refused_run(struct sys *s, void *arg)
 		w.ctl.key[0]++; /* somebody else's key */
 		check(put(&w, c, &t, t.first, data, sizeof data, false) == E_DENIED);
 		w.ctl.key[0]--;
+		w.ctl.incarnation--; /* granted before the restart: that memory is gone */
+		if (w.devices[d].tier == TIER_DRAM)
+			check(put(&w, c, &t, t.first, data, sizeof data, false) == E_DENIED);
+		w.ctl.incarnation++;
 		u = t;
 		u.epoch--;
 		check(put(&w, c, &u, t.first, data, sizeof data, false) == E_STALE);
@@ -353,7 +357,8 @@ static int broken_write_run(struct sys *s, void *arg)
 		c = world_client(&w, false);
 		t = ticket(&w, 1 + d, 5, d);
 		cap = (struct cap){ t.egroup, t.job, CAP_WRITE, t.epoch, t.until_ms, t.first,
-			t.count, t.credit };
+			t.count, t.credit,
+			w.devices[d].tier == TIER_DRAM ? w.ctl.incarnation : 0 };
 		cap_mint(w.ctl.key, &cap, code);
 		m = (struct msg_extent_write){ .egroup = t.egroup, .extent = t.first,
 			.epoch = t.epoch, .root = 12345, .tier = w.devices[d].tier, .device = d,
@@ -659,7 +664,8 @@ static PARKS void odd_write(struct world *w, struct rpc_conn *c, struct prng *p,
 {
 	uint8_t code[CAP_BYTES];
 	struct cap cap = { .egroup = odd(p), .job = odd(p), .ops = CAP_WRITE, .epoch = odd(p),
-		.until_ms = odd(p), .extent_first = odd(p), .credit_bytes = odd(p) };
+		.until_ms = odd(p), .extent_first = odd(p), .credit_bytes = odd(p),
+		.incarnation = prng_odds(p, 1, 2) ? w->ctl.incarnation : 0 };
 	struct msg_extent_write m;
 	struct msg_extent_alloc a;
 

@@ -30,6 +30,7 @@ static void on_register(void *arg, struct rpc_request *r)
 	check(m.addr.len > 4);
 	c->conn = r->conn;
 	c->n_registered++;
+	c->incarnation = m.incarnation;
 	rpc_reply(r, OP_store_ok, &ok, bytes_of(NULL, 0), RPC_NOW);
 }
 
@@ -191,7 +192,7 @@ struct ticket ticket(const struct world *w, uint64_t egroup, uint64_t job, uint8
 static void mint(const struct world *w, const struct ticket *t, uint8_t code[CAP_BYTES])
 {
 	struct cap c = { t->egroup, t->job, CAP_WRITE, t->epoch, t->until_ms, t->first, t->count,
-		t->credit };
+		t->credit, w->devices[t->device].tier == TIER_DRAM ? w->ctl.incarnation : 0 };
 
 	cap_mint(w->ctl.key, &c, code);
 }

@@ -13,6 +13,7 @@ struct controller {
 	struct rpc_conn *conn;      /* of the storage server, once it has registered */
 	uint8_t key[CAP_KEY_BYTES];
 	uint64_t epoch, shard_ms;
+	uint64_t incarnation;       /* as it last registered */
 	uint32_t n_registered, n_beats;
 	bool silent;                /* answers nothing */
 	struct sub_device_info devices[N_DEVICES]; /* of the last beat; paths are not kept */
