@@ -281,6 +281,8 @@ static int create_again(struct shard *sh, struct shard_call *c, const struct buc
 		return err_set(&c->note, E_EXISTS, "there is a bucket of this name");
 	if (!same_policy(b, row))
 		return err_set(&c->note, E_CONFLICT, "the bucket of this name has another policy");
+	if (bucket_durable(b)) /* whoever made it may not have been answered yet */
+		shard_want_sync(sh, c);
 	answer_one(sh, c, b, ret);
 	return 0;
 }
