@@ -32,7 +32,9 @@ struct job_rec {
 	uint64_t asked_ns, heard_ns;
 	bool end_asked, over;
 	uint64_t over_ns;
-	bool late_puts;             /* an administrator put something when it may have been over */
+	/* Puts of administrators: under way or unknown; answered when it may have been over. */
+	uint32_t admin_puts;
+	bool late_puts;
 	bool gone;                  /* a client was told so, in that era: */
 	uint32_t gone_era;
 	uint64_t gone_ns;

@@ -70,6 +70,15 @@ static void no_bucket(
 			"bucket %s is not there", j->buckets[i]);
 }
 
+/* An administrator may put into what has become a bucket that persists. */
+static void admin_put_end(struct worker *w, struct via via, struct job_rec *j, int rc)
+{
+	if (!via.admin)
+		return;
+	j->admin_puts -= !ledger_unknown(rc);
+	j->late_puts |= !book_alive(book_of(w), j);
+}
+
 /* ---- keys ---- */
 PARKS static int put_own(struct worker *w, struct via via, struct job_rec *j, struct key *k)
 {
@@ -95,6 +104,7 @@ PARKS static int put_own(struct worker *w, struct via via, struct job_rec *j, st
 	j->put_bytes += len;
 	if (via.admin && !stays)
 		own->fate = FATE_EITHER; /* what became of the bucket may stay */
+	j->admin_puts += via.admin;
 	rc = client_put(via.c, bucket_name(via, j, own->bucket), k->name, bytes_of(buf, len), &o,
 		until_ns, &info, &note);
 	free(buf);
@@ -107,7 +117,7 @@ PARKS static int put_own(struct worker *w, struct via via, struct job_rec *j, st
 		if (stays || !via.admin || book_alive(book_of(w), j))
 			own->fate = stays ? FATE_STAYS : FATE_DIES;
 	}
-	j->late_puts |= via.admin && !book_alive(book_of(w), j);
+	admin_put_end(w, via, j, rc);
 	if (rc == E_NOTFOUND)
 		no_bucket(w, j, own->bucket, began_ns);
 	return answered(w, via, j, began_ns, rc);
@@ -262,6 +272,7 @@ PARKS static int item_put(struct worker *w, struct via via, struct job_rec *j)
 	snprintf(name, sizeof name, "i/%u", i);
 	ledger_stamp(w->cl->ledger, BOOK_ITEM_WHAT, i, buf, len);
 	j->put_bytes += len;
+	j->admin_puts += via.admin;
 	rc = client_put(via.c, bucket_name(via, j, it->bucket), name, bytes_of(buf, len), &o,
 		until_ns, &info, NULL);
 	free(buf);
@@ -270,7 +281,7 @@ PARKS static int item_put(struct worker *w, struct via via, struct job_rec *j)
 		ledger_version(w->cl->ledger, info.version);
 		j->acked_bytes += book_alive(b, j) ? len : 0;
 	}
-	j->late_puts |= via.admin && !book_alive(b, j);
+	admin_put_end(w, via, j, rc);
 	worker_in_time(w, until_ns, "item");
 	return answered(w, via, j, began_ns, rc);
 }
@@ -424,7 +435,7 @@ PARKS static int room_look(struct worker *w, struct client *c, const struct job_
 				(unsigned long long)st->tiers[i].used_bytes,
 				(unsigned long long)st->tiers[i].granted_bytes,
 				st->tiers[i].tier);
-	if (st->slab_used_bytes > 0 && !j->late_puts)
+	if (st->slab_used_bytes > 0 && j->admin_puts == 0 && !j->late_puts)
 		violation(w->cl->sc, "the end of a job is told when its room is back",
 			"job %llu has %llu bytes in the shard's memory", (unsigned long long)j->id,
 			(unsigned long long)st->slab_used_bytes);
