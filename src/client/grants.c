@@ -9,7 +9,7 @@
 #define AHEAD_BYTES_MAX ((uint64_t)LIMIT_EGROUP_BYTES)
 #define AHEAD_NS (5 * SYS_SEC)
 /* A grant waits for a sync: a stream that has just begun must not wait for many of them. */
-enum { SLICE_BYTES_MIN = 256 << 10, AHEAD_GROWTH = 4 };
+enum { SLICE_BYTES_MIN = 256 << 10, AHEAD_GROWTH = 4, HEADER_FIELDS_BYTES = 128 };
 
 struct ahead { struct grants *gs; struct pool *pool; uint64_t bytes; };
 
@@ -41,12 +41,16 @@ static struct pool *pool_find(struct grants *gs, uint64_t bucket, uint16_t flags
 	return po;
 }
 
-/* What an extent takes of a credit: whole blocks, and a block in front of it in a file. */
+/* What an extent takes of a credit, as room_of() in core/room.h: whole blocks, and in a file whole
+ * blocks in front of them with its fields and a sum for each block. */
 static uint64_t room_bytes(const struct part *pa, uint64_t len)
 {
 	uint64_t blocks = (len + LIMIT_BLOCK_BYTES - 1) / LIMIT_BLOCK_BYTES;
+	uint64_t header = HEADER_FIELDS_BYTES + blocks * sizeof(uint32_t);
 
-	return (blocks + (pa->tier != TIER_DRAM)) * LIMIT_BLOCK_BYTES;
+	if (pa->tier != TIER_DRAM)
+		blocks += (header + LIMIT_BLOCK_BYTES - 1) / LIMIT_BLOCK_BYTES;
+	return blocks * LIMIT_BLOCK_BYTES;
 }
 
 static bool part_usable(const struct part *pa)
@@ -108,14 +112,14 @@ static int parts_add(struct grants *gs, struct pool *po, struct msg_grant_ok *ok
 }
 
 /* One at a time for a pool; others wait and look again. */
-PARKS static int pool_ask(struct grants *gs, struct pool *po, uint64_t bytes, uint64_t until_ns,
-	struct err_note *note)
+PARKS static int pool_ask(struct grants *gs, struct pool *po, uint64_t bytes, bool ahead,
+	uint64_t until_ns, struct err_note *note)
 {
 	const char *host = sys_boot_id(gs->sys);
 	struct msg_grant m = {
 		.bucket = po->bucket,
 		.bytes = bytes,
-		.flags = po->flags,
+		.flags = (uint16_t)(po->flags | (ahead ? PUT_AHEAD : 0)),
 		.host = bytes_of(host, strlen(host)),
 	};
 	struct ask a = { .op = OP_grant, .reply_op = OP_grant_ok, .msg = &m, .changes = true };
@@ -141,7 +145,8 @@ PARKS static int ahead_fiber(void *arg)
 	struct ahead *ah = arg;
 
 	if (!ah->pool->asking)
-		pool_ask(ah->gs, ah->pool, ah->bytes, sys_after(ah->gs->sys, AHEAD_NS), NULL);
+		pool_ask(ah->gs, ah->pool, ah->bytes, true, sys_after(ah->gs->sys, AHEAD_NS),
+			NULL);
 	free(ah);
 	return 0;
 }
@@ -265,10 +270,11 @@ static uint64_t part_fits(const struct part *pa, uint64_t want)
 
 	if (!part_usable(pa))
 		return 0;
-	if (pa->tier != TIER_DRAM)
-		room -= LIMIT_BLOCK_BYTES;
 	want = want < pa->extent_bytes_max ? want : pa->extent_bytes_max;
-	return want < room ? want : room;
+	if (room_bytes(pa, want) <= room)
+		return want;
+	/* What is left goes to it whole; its header is that of at most as many bytes. */
+	return room - (room_bytes(pa, room) - room);
 }
 
 /* Not a sliver, unless nothing else is wanted or left. */
@@ -300,13 +306,13 @@ PARKS int grants_take(struct grants *gs, uint64_t bucket, uint16_t flags, uint64
 	uint64_t need, uint64_t until_ns, struct slice *ret_slice, struct err_note *note)
 {
 	struct pool *po = pool_find(gs, bucket, flags);
-	bool slivers = false;
+	bool slivers = false, ahead = true;
 
 	check(want > 0);
 	if (po == NULL)
 		return err_set(note, E_NOMEM, "room for an object");
 	while (!slice_cut(po, want, slivers, ret_slice)) {
-		uint64_t bytes = need > ahead_bytes(po) ? need : ahead_bytes(po);
+		uint64_t bytes = ahead ? ahead_bytes(po) : 0;
 		int rc;
 
 		if (po->asking) {
@@ -316,10 +322,13 @@ PARKS int grants_take(struct grants *gs, uint64_t bucket, uint16_t flags, uint64
 			continue;
 		}
 		/* Blocks before extents in files are part of a credit: ask for a little more. */
-		rc = pool_ask(gs, po, bytes + bytes / 64, until_ns, note);
+		ahead = ahead && bytes > need;
+		bytes = ahead ? bytes : need;
+		rc = pool_ask(gs, po, bytes + bytes / 64, ahead, until_ns, note);
 		/* What would only be kept for later does not refuse what there is room for. */
 		if (rc == E_FULL)
-			rc = pool_ask(gs, po, need, until_ns, note);
+			rc = pool_ask(gs, po, need, false, until_ns, note);
+		ahead = false;
 		if (rc == E_FULL && !slivers) {
 			slivers = true;
 			continue;

@@ -60,6 +60,7 @@ struct room_ask {
 	uint64_t bytes; /* of the whole file, as far as it is known; 0: unknown */
 	uint64_t extent_bytes; /* that its extents are likely to have; 0: the largest */
 	uint32_t near;  /* server on the asker's host, preferred; 0: none */
+	bool ahead;     /* bytes are wanted later: take no more than a part of what is free */
 	uint64_t ids;   /* first of ROOM_PARTS_MAX * ROOM_IDS_PER_PART fresh ids */
 };
 struct room_part {
@@ -69,8 +70,8 @@ struct room_part {
 	uint8_t tier, device;
 	bool fresh; /* the egroup is new: write its row */
 };
-/* The number of parts: for all bytes, or as many as ROOM_PARTS_MAX parts hold.  E_FULL, and nothing
- * is taken, when the tiers together do not have room for all bytes. */
+/* The number of parts: for all bytes (ahead: for some), or as many as ROOM_PARTS_MAX parts hold.
+ * E_FULL, and nothing is taken, when the tiers together do not have room for all bytes. */
 int room_grant(
 	struct room *r, const struct room_ask *ask, struct room_part ret_parts[ROOM_PARTS_MAX]);
 

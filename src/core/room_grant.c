@@ -5,9 +5,13 @@
  * then new ones on the device with the most free room (equal weights fill devices evenly), the
  * asker's own host before others. */
 #include "base/check.h"
+#include "base/limit.h"
 #include "core/room_own.h"
 
-enum { UNKNOWN_BYTES = 16 << 20 }; /* granted to a stream that does not know its length */
+enum {
+	UNKNOWN_BYTES = 16 << 20, /* granted to a stream that does not know its length */
+	AHEAD_PART = 8, /* of what is free: whoever keeps it leaves as much for many others */
+};
 
 struct choosing {
 	struct room *r;
@@ -189,31 +193,45 @@ static void give_back(struct choosing *c)
 	}
 }
 
-/* Bytes that the tiers of the ask could still take, roughly: for refusing at once what cannot fit.
- */
-static uint64_t free_for(const struct choosing *c)
+/* Bytes that a tier could still take from the asker, roughly. */
+static uint64_t free_in(const struct choosing *c, uint8_t tier)
 {
 	uint32_t *head = map64_get(&c->r->domain_at, c->ask->domain);
 	uint64_t sum = 0;
 
-	for (uint32_t t = 0; t < c->ask->n_tiers; t++) {
-		for (uint32_t i = 0; i < c->r->n_devices; i++) {
-			const struct device *d = &c->r->devices[i];
+	for (uint32_t i = 0; i < c->r->n_devices; i++) {
+		const struct device *d = &c->r->devices[i];
 
-			if (d->tier == c->ask->tiers[t] && d->egroup_bytes > 0 &&
-				device_up(c->r, d))
-				sum += device_free(d);
-		}
-		for (uint32_t i = head != NULL ? *head : NONE; i != NONE;
-			i = c->r->egroups[i].next) {
-			const struct egroup *e = &c->r->egroups[i];
+		if (d->tier == tier && d->egroup_bytes > 0 && device_up(c->r, d))
+			sum += device_free(d);
+	}
+	for (uint32_t i = head != NULL ? *head : NONE; i != NONE; i = c->r->egroups[i].next) {
+		const struct egroup *e = &c->r->egroups[i];
 
-			if (!e->closed && device_of(c->r, e)->tier == c->ask->tiers[t] &&
-				!tier_appends(c->ask->tiers[t]))
-				sum += space(c->r, e);
-		}
+		if (!e->closed && device_of(c->r, e)->tier == tier && !tier_appends(tier))
+			sum += space(c->r, e);
 	}
 	return sum;
+}
+
+/* All tiers of the ask: for refusing at once what cannot fit. */
+static uint64_t free_for(const struct choosing *c)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t t = 0; t < c->ask->n_tiers; t++)
+		sum += free_in(c, c->ask->tiers[t]);
+	return sum;
+}
+
+/* Of the first tier that has any. */
+static uint64_t part_of_free(const struct choosing *c)
+{
+	uint64_t left = 0;
+
+	for (uint32_t t = 0; t < c->ask->n_tiers && left == 0; t++)
+		left = free_in(c, c->ask->tiers[t]);
+	return left / AHEAD_PART / LIMIT_BLOCK_BYTES * LIMIT_BLOCK_BYTES;
 }
 
 int room_grant(
@@ -226,7 +244,9 @@ int room_grant(
 
 	check(ask->n_tiers <= TIER_COUNT);
 	check(ask->ids != 0);
-	if (ask->bytes > free_for(&c))
+	if (ask->ahead)
+		c.need = smaller(c.need, part_of_free(&c));
+	else if (ask->bytes > free_for(&c))
 		return E_FULL;
 	for (uint32_t t = 0; wanted(&c) && t < ask->n_tiers; t++) {
 		take_from_own(&c, ask->tiers[t]);

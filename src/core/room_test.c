@@ -83,8 +83,10 @@ static void do_grant(struct world *w)
 	struct room_ask a = ask(w, session, domain, want);
 	struct room_sum before = room_sum(w->r, 0, TIER_COUNT, 0), after;
 	uint64_t credit = 0;
-	int n = room_grant(w->r, &a, parts);
+	int n;
 
+	a.ahead = draw(w, 4) == 0;
+	n = room_grant(w->r, &a, parts);
 	after = room_sum(w->r, 0, TIER_COUNT, 0);
 	if (n < 0) {
 		assert_int_equal(n, E_FULL);
@@ -98,7 +100,7 @@ static void do_grant(struct world *w)
 			w->n_grants++;
 		w->grants[draw(w, w->n_grants)] = parts[i].extent_first;
 	}
-	assert_true(credit >= want || n == ROOM_PARTS_MAX);
+	assert_true(credit >= want || n == ROOM_PARTS_MAX || a.ahead);
 	assert_true(after.granted == before.granted + credit);
 }
 
@@ -247,6 +249,27 @@ static void full_is_refused_early_and_whole(void **state)
 	room_server_up(w.r, 3, false);
 	a = ask(&w, 2, 2, 1);
 	assert_int_equal(room_grant(w.r, &a, parts), E_FULL);
+	room_free(w.r);
+}
+
+/* However many keep room for later, there is room for who needs it now. */
+static void ahead_leaves_room(void **state)
+{
+	struct room_part parts[ROOM_PARTS_MAX];
+	struct room_ask a;
+	static struct world w;
+
+	(void)state;
+	begin(&w, 1);
+	for (uint64_t session = 1; session <= 20; session++) {
+		a = ask(&w, session, 1, 64 * MIB);
+		a.ahead = true;
+		a.n_tiers = 1;
+		assert_true(room_grant(w.r, &a, parts) > 0);
+	}
+	a = ask(&w, 21, 1, 2 * MIB);
+	a.n_tiers = 1;
+	assert_true(room_grant(w.r, &a, parts) > 0);
 	room_free(w.r);
 }
 
@@ -433,6 +456,7 @@ int main(void)
 		cmocka_unit_test(room_fits_what_it_holds),
 		cmocka_unit_test(every_byte_comes_back),
 		cmocka_unit_test(full_is_refused_early_and_whole),
+		cmocka_unit_test(ahead_leaves_room),
 		cmocka_unit_test(spills_to_the_next_tier),
 		cmocka_unit_test(small_extents_get_many_ids_at_once),
 		cmocka_unit_test(session_grants_are_a_list),

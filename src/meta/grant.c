@@ -299,15 +299,15 @@ int shard_grant(
 	struct shard *sh, struct shard_call *c, const struct msg_grant *m, struct msg_grant_ok *ret)
 {
 	struct room_part parts[ROOM_PARTS_MAX];
-	struct room_ask ask = { .bytes = m->bytes };
+	struct room_ask ask = { .bytes = m->bytes, .ahead = (m->flags & PUT_AHEAD) != 0 };
 	struct bucket *b;
 	int rc, n;
 
 	if ((rc = shard_writable(sh, c)) < 0 || (rc = bucket_use(sh, c, m->bucket, &b)) < 0)
 		return rc;
-	if ((m->flags & ~(PUT_PERSIST | PUT_DURABLE)) != 0)
+	if ((m->flags & ~(PUT_PERSIST | PUT_DURABLE | PUT_AHEAD)) != 0)
 		return err_set(&c->note, E_INVALID, "grant does not know flags %#x",
-			m->flags & ~(PUT_PERSIST | PUT_DURABLE));
+			m->flags & ~(PUT_PERSIST | PUT_DURABLE | PUT_AHEAD));
 	if (c->session == NULL)
 		return err_set(&c->note, E_INVALID, "room is granted to clients with a client id");
 	if ((rc = session_number(sh, c->session)) < 0)

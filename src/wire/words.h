@@ -21,6 +21,7 @@ enum wire_put_flags {
 	PUT_DELETE_ON_READ = 8,  /* freed once a get has read it */
 	PUT_DURABLE = 16,        /* synced before it is acknowledged */
 	PUT_MORE = 32,           /* commit: further extents follow */
+	PUT_AHEAD = 64,          /* grant: wanted later; a part of what is free will do */
 };
 enum wire_get_flags {
 	GET_WAIT = 1,            /* park until the name exists, at most wait_ms */
