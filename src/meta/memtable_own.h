@@ -14,7 +14,7 @@
 enum {
 	UNIT = 8,
 	CHUNK_UNITS = MEMTABLE_CHUNK_BYTES / UNIT,
-	CHUNK_SHIFT = 17,
+	CHUNK_SHIFT = 18,
 	CHUNKS_MAX = 1 << (32 - CHUNK_SHIFT),
 	FREE_UNITS_MAX = 64, /* longer dead rows are not taken again */
 	TABLES = 256,

@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "base/limit.h"
 #include "base/list.h"
+#include "base/pages.h"
 #include <stdlib.h>
 
 enum {
@@ -112,6 +113,19 @@ int slab_new(uint64_t bytes_max, struct slab **ret_s)
 	return 0;
 }
 
+/* Pages of the last chunk may lie beyond the limit. */
+static uint32_t chunk_pages(const struct slab *s, uint32_t chunk_i)
+{
+	uint32_t left = s->pages_max - chunk_i * CHUNK_PAGES;
+
+	return left < CHUNK_PAGES ? left : CHUNK_PAGES;
+}
+
+static size_t chunk_bytes(const struct slab *s, uint32_t chunk_i)
+{
+	return (size_t)chunk_pages(s, chunk_i) * SLAB_PAGE_BYTES;
+}
+
 void slab_free(struct slab *s)
 {
 	if (s == NULL)
@@ -119,18 +133,10 @@ void slab_free(struct slab *s)
 	for (uint32_t i = 0; s->pages != NULL && i < s->pages_max; i++)
 		free(s->pages[i]);
 	for (uint32_t i = 0; s->chunks != NULL && i < s->n_chunks; i++)
-		free(s->chunks[i].base);
+		pages_free(s->chunks[i].base, chunk_bytes(s, i));
 	free(s->pages);
 	free(s->chunks);
 	free(s);
-}
-
-/* Pages of the last chunk may lie beyond the limit. */
-static uint32_t chunk_pages(const struct slab *s, uint32_t chunk_i)
-{
-	uint32_t left = s->pages_max - chunk_i * CHUNK_PAGES;
-
-	return left < CHUNK_PAGES ? left : CHUNK_PAGES;
 }
 
 static uint32_t all_pages(uint32_t n)
@@ -144,7 +150,7 @@ static bool chunk_take(struct slab *s, uint32_t chunk_i)
 	uint32_t n = chunk_pages(s, chunk_i);
 
 	check(k->base == NULL);
-	k->base = aligned_alloc(4096, (size_t)n * SLAB_PAGE_BYTES);
+	k->base = pages_new(chunk_bytes(s, chunk_i));
 	if (k->base == NULL)
 		return false;
 	k->free_pages = all_pages(n);
@@ -187,7 +193,7 @@ static void page_drop(struct slab *s, struct page *p)
 	k->free_pages |= bit;
 	if (k->free_pages == all_pages(chunk_pages(s, chunk_i)) && chunk_i != s->chunk_hint) {
 		s->held_bytes -= (uint64_t)chunk_pages(s, chunk_i) * SLAB_PAGE_BYTES;
-		free(k->base);
+		pages_free(k->base, chunk_bytes(s, chunk_i));
 		*k = (struct chunk){ NULL, 0 };
 	} else {
 		s->chunk_hint = chunk_i; /* fill what is there before more is taken */
