@@ -297,6 +297,7 @@ void db_iters_free(struct db *db)
 bool db_memtable_full(const struct db *db)
 {
 	return memtable_bytes(db->active) >= db->o.memtable_bytes_max ||
+	       db->fresh_log_bytes >= db->o.merge_log_bytes ||
 	       memtable_ranges(db->active) > MEMTABLE_RANGES_MAX;
 }
 

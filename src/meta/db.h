@@ -17,6 +17,7 @@ struct db;
 struct db_opts {
 	const char *dir;
 	uint64_t memtable_bytes_max; /* freeze and merge beyond it; 0: default */
+	uint64_t merge_log_bytes; /* and when the log behind the last merge is longer; 0: default */
 	uint64_t merge_every_ns; /* and at least this often when there is something; 0: default */
 	uint64_t tree_bytes_max; /* map size of the tree; 0: default */
 	uint64_t log_segment_bytes; /* 0: default */

@@ -18,6 +18,8 @@ static void set_defaults(struct db *db, const struct db_opts *o)
 	db->o = *o;
 	if (db->o.memtable_bytes_max == 0)
 		db->o.memtable_bytes_max = DB_MEMTABLE_BYTES;
+	if (db->o.merge_log_bytes == 0)
+		db->o.merge_log_bytes = DB_MERGE_LOG_BYTES;
 	if (db->o.merge_every_ns == 0)
 		db->o.merge_every_ns = DB_MERGE_EVERY_NS;
 	if (db->o.tree_bytes_max == 0)

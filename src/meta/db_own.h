@@ -11,13 +11,16 @@
 
 enum {
 	DB_MEMTABLE_BYTES = 64 << 20,
+	DB_MERGE_LOG_BYTES = 128 << 20, /* a second or two of a start */
 	DB_SEGMENT_BYTES = 64 << 20,
 	DB_IDS_BLOCK = 1 << 20, /* seconds of puts: the next block is durable long before */
 	DB_ID_KEY = 1,          /* a table of its own, before those of rows.def */
 	DB_DIR_MAX = 400,
 	DB_OLD_COPY_BYTES = 256 << 20, /* of log since the older copy before another is made */
 };
-#define DB_MERGE_EVERY_NS (2 * SYS_SEC)
+/* Rows that are written over again, or read soon, should be merged late; a start reads all the log
+ * behind the last merge. */
+#define DB_MERGE_EVERY_NS (300 * SYS_SEC)
 #define DB_SYNC_EVERY_NS  SYS_SEC /* bounds what a power cut takes of what nobody wanted synced */
 #define DB_TREE_BYTES     (UINT64_C(64) << 30)
 #define DB_ALLOCATOR      UINT64_C(0) /* top 16 bits of ids: who gave them */
@@ -50,6 +53,7 @@ struct db {
 	uint64_t merged, old_index, old_log_bytes;
 	uint64_t id_next, id_mark, id_asked; /* ids below id_mark are durable as given */
 	uint64_t id_asked_index;
+	uint64_t fresh_log_bytes; /* since the last freeze */
 	uint64_t records, syncs, merges, seed;
 	uint32_t walks; /* under way: changes are a bug meanwhile */
 	struct waitq dirty, sync, merge, idle;

@@ -31,6 +31,7 @@ static void freeze(struct db *db)
 	db->freeze = false;
 	db->frozen = db->active;
 	db->frozen_index = db->sealed;
+	db->fresh_log_bytes = 0;
 	memtable_freeze(db->frozen);
 	db->active = memtable_new(&db->pool, db->seed);
 	db->want_sync = db->frozen_index > db->want_sync ? db->frozen_index : db->want_sync;
@@ -70,6 +71,7 @@ static PARKS int flush(struct db *db)
 	}
 	db->written++;
 	db->records++;
+	db->fresh_log_bytes += p.len;
 	check(db->written == log_index(db->log));
 	if (db->want_sync > db->synced)
 		waitq_wake_one(&db->sync);

@@ -369,6 +369,31 @@ static int log_loses_a_delete(void *arg)
 	return 0;
 }
 
+/* A start reads all the log behind the last merge, however few rows it is about. */
+static int one_row_over_and_over(void *arg)
+{
+	struct world *w = arg;
+	struct db_opts o = {
+		.dir = w->dir, .merge_log_bytes = 64 << 10, .merge_every_ns = 3600 * SYS_SEC
+	};
+	struct err_note note = { "" };
+	uint8_t value[1000] = { 0 };
+	struct db_status st;
+	int n = 0;
+
+	group_init(&w->fibers, sys_loop(w->sys));
+	assert_int_equal(db_open(w->sys, &w->fibers, &o, &w->db, &note), 0);
+	do { /* what came since the start is far from full and far from old */
+		db_put(w->db, BYTES("k"), bytes_of(value, sizeof value));
+		assert_int_equal(fiber_sleep(sys_after(w->sys, SYS_MS)), 0);
+		db_status(w->db, &st);
+	} while (st.merges == 0 && ++n < 3000);
+	assert_true(n >= 50);
+	assert_true(n < 3000);
+	close_db(w);
+	return 0;
+}
+
 static void run(fiber_fn *fn, uint64_t seed)
 {
 	char clean[128];
@@ -405,6 +430,12 @@ static void tells_when_it_is_written_and_durable(void **state)
 	run(indexes_move, 1);
 }
 
+static void merges_what_is_written_over(void **state)
+{
+	(void)state;
+	run(one_row_over_and_over, 1);
+}
+
 static void does_not_go_back_to_older_rows(void **state)
 {
 	(void)state;
@@ -415,6 +446,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(does_not_go_back_to_older_rows),
+		cmocka_unit_test(merges_what_is_written_over),
 		cmocka_unit_test(tells_when_it_is_written_and_durable),
 		cmocka_unit_test(never_gives_an_id_twice),
 		cmocka_unit_test(reads_like_a_sorted_array),
