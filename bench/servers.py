@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The two servers under measurement: each a real process in a directory of its own."""
+import ctypes
 import json
 import os
 import re
@@ -31,6 +32,12 @@ def memory_of(pid, directory):
     return total
 
 
+def in_our_shadow():
+    """In the child: Ctrl-C is ours to answer, and our death is its end."""
+    os.setsid()
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
 class Server:
     """A process with a directory; ready() tells when it serves."""
 
@@ -41,6 +48,7 @@ class Server:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("WADI_")}
         self.process = subprocess.Popen(self.command(), stdout=self.log, stderr=self.log,
                                         stdin=subprocess.DEVNULL, cwd=self.directory,
+                                        preexec_fn=in_our_shadow,
                                         env={**environment, "HOME": self.directory})
         self.pid = self.process.pid
         deadline = time.monotonic() + 30
