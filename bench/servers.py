@@ -71,6 +71,23 @@ class Server:
         if not keep:
             shutil.rmtree(self.directory, ignore_errors=True)
 
+    def cpu(self):
+        with open(f"/proc/{self.pid}/stat") as stat:
+            fields = stat.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def settle(self):
+        """Waits until the server does next to nothing by itself: memory has been made ready, and
+        what the filling left to do is done."""
+        deadline = time.monotonic() + 60
+        before = self.cpu()
+        while time.monotonic() < deadline:
+            time.sleep(0.5)
+            now = self.cpu()
+            if now - before < 0.02:
+                return
+            before = now
+
     def listens(self):
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
