@@ -151,8 +151,9 @@ def archives(tree):
 
 
 def unfortified(symbol):
-    match = re.fullmatch(r"__(\w+)_chk", symbol)
-    return match.group(1) if match and symbol != "__stack_chk_fail" else symbol
+    """What the source calls, where the C library has a checked name for it."""
+    match = re.fullmatch(r"__(\w+)_chk|__(\w+)_2", symbol)
+    return match.group(1) or match.group(2) if match else symbol
 
 
 def symbol_allowed(symbol, layer, path, ours):

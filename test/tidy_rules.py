@@ -74,14 +74,15 @@ __fdelt_chk strerror strtod __longjmp_chk __cpu_model""".split()
 SANITIZER = "__asan_* __tsan_* __ubsan_* __sanitizer_* __gcov_* __llvm_* __msan_*".split()
 MEMORY = """malloc calloc realloc reallocarray free aligned_alloc posix_memalign strdup
 strndup""".split()
-PRINT = "stdout stderr printf fprintf vfprintf puts fputs fputc putc putchar fwrite fflush".split()
+PRINT = """stdout stderr printf fprintf vprintf vfprintf puts fputs fputc putc putchar fwrite
+fflush""".split()
 PUREST = STRINGS + SANITIZER
 EVERYDAY = PUREST + MEMORY + ["errno", "__errno_location"]
 CRYPTO = "HMAC EVP_* CRYPTO_memcmp OPENSSL_cleanse SHA256*".split()
 SYMBOLS = {
     # What a folder's objects may leave undefined, besides what lower layers of ours define.
     "base": PUREST + MEMORY + ["crc32_iscsi", "crc32c_*", "XXH3_*", "XXH64*", "XXH32*"],
-    "wire": PUREST + ["fprintf", "fputs", "fputc", "putc", "fwrite"],  # printers: into a FILE given
+    "wire": PUREST + "fprintf vfprintf fputs fputc putc fwrite".split(),  # into a FILE given
     "core": PUREST + ["calloc", "free"],  # tables, when a core is made
     "fiber": EVERYDAY + ["mmap", "mmap64", "munmap", "mprotect", "swapcontext", "makecontext",
                          "getcontext"],  # stacks with guard pages

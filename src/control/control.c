@@ -124,11 +124,6 @@ struct serve_guest control_guest(struct control *ctl)
 		.stop = stop };
 }
 
-size_t control_token(const struct control *ctl, char ret_text[TOKEN_CHARS_MAX])
-{
-	return token_admin(ctl->key, ret_text);
-}
-
 /* ---- life ---- */
 static PARKS int tick(void *arg)
 {

@@ -23,6 +23,4 @@ PARKS void control_free(struct control *ctl);
 
 /* What serve_guest() takes: the requests, connections and tokens.  stop frees the controller. */
 struct serve_guest control_guest(struct control *ctl);
-/* The administrator's token: for those who start processes of the cluster. */
-size_t control_token(const struct control *ctl, char ret_text[TOKEN_CHARS_MAX]);
 #endif

@@ -308,11 +308,6 @@ int log_sync(struct log *l, uint64_t *ret_index, struct err_note *note)
 	return 0;
 }
 
-bool log_crowded(const struct log *l)
-{
-	return l->n_unsynced >= LOG_UNSYNCED_MAX - 1;
-}
-
 /* The file of a segment that is not needed becomes the next one where that is missing. */
 static PARKS int reuse(struct log *l, const char *path, struct err_note *note)
 {
