@@ -393,7 +393,7 @@ PARKS static int renew_wait(struct download *d, unsigned tries, uint64_t until_n
 PARKS static int read_range(struct download *d, void *buf, uint64_t offset, size_t len,
 	uint64_t until_ns, struct err_note *note)
 {
-	struct err_note last = { "" };
+	struct err_note last = { "" }, why = { "" };
 	unsigned missing = 0;
 	int first_rc = 0;
 
@@ -411,11 +411,13 @@ PARKS static int read_range(struct download *d, void *buf, uint64_t offset, size
 		if (!worth_asking_again(rc) || tries >= RENEWALS_MAX
 		    || sys_now_ns(d->c->sys) >= until_ns
 		    || ((rc == E_CORRUPT || rc == E_DENIED) && first_rc == rc)) {
+			/* That time was over is less telling than what it was spent on. */
 			if (note != NULL)
-				*note = last;
+				*note = rc == E_TIMEOUT && why.text[0] != '\0' ? why : last;
 			return rc;
 		}
 		first_rc = rc;
+		why = last;
 		sys_reached(d->c->sys, "places asked for anew");
 		download_places_forget(d);
 		rc = renew_wait(d, tries, until_ns);

@@ -260,6 +260,9 @@ PARKS int extent_get(struct sys *s, const struct place *at, const struct read_ca
 		return err_set(note, E_LOST, "memory of %s is gone with the process that held it",
 			peer_name(at->peer));
 	rc = peer_connect(at->peer, until_ns, note);
+	if (rc < 0 && at->tier == TIER_DRAM && peer_died(at->peer))
+		return err_set(note, E_LOST, "memory of %s is gone with the process that held it",
+			peer_name(at->peer));
 	if (rc < 0)
 		return rc;
 	if (at->tier == TIER_DRAM && peer_near(at->peer) && len >= PIN_BYTES_MIN)

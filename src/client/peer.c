@@ -12,6 +12,7 @@ struct peer {
 	char addr[256], local[256];
 	bool same_host;
 	bool near;                   /* the connection is a Unix socket */
+	bool died;                   /* its Unix socket is there, and nobody listens */
 	struct rpc_conn *conn;
 	struct fiber_lock connecting;
 	struct list maps;
@@ -222,6 +223,7 @@ struct peer *peer_find(struct peers *ps, const struct sub_server_addr *a)
 	}
 	/* A restarted server: the connection is broken or will be found so. */
 	p->incarnation = a->incarnation;
+	p->died = false;
 	text_take(p->addr, sizeof p->addr, a->addr);
 	text_take(p->local, sizeof p->local, a->local);
 	p->same_host = bytes_equal(a->host, bytes_of(host, strlen(host)));
@@ -236,6 +238,11 @@ const char *peer_name(const struct peer *p)
 bool peer_near(const struct peer *p)
 {
 	return p->conn != NULL && p->near;
+}
+
+bool peer_died(const struct peer *p)
+{
+	return p->conn == NULL && p->died;
 }
 
 uint64_t peer_generation(const struct peer *p)
@@ -269,6 +276,7 @@ PARKS static int connect_locked(struct peer *p, uint64_t until_ns, struct err_no
 	disconnect(p);
 	if (p->same_host && p->local[0] != '\0') {
 		rc = connect_addr(p, p->local, until_ns, note);
+		p->died = rc == E_UNREACH;
 		if (rc == 0 || p->addr[0] == '\0')
 			return rc < 0 ? err_wrap(note, rc, "storage server %u", p->server) : 0;
 		sys_reached(p->peers->sys, "near server reached over tcp");

@@ -42,6 +42,9 @@ struct peer *peer_find(struct peers *ps, const struct sub_server_addr *a);
 struct peer *peer_by_id(struct peers *ps, uint32_t server);
 const char *peer_name(const struct peer *p);
 bool peer_near(const struct peer *p); /* connected by Unix socket: memory can be shared */
+/* The process is surely gone: it was on this host, and its socket refused us.  What it had in
+ * memory is lost, though the shard waits for longer before it says so. */
+bool peer_died(const struct peer *p);
 
 /* A request; connects when needed, does not repeat.  The reply's lists and bytes borrow from call.
  * */

@@ -199,16 +199,33 @@ static bool any_up(const struct shard *sh)
 	return false;
 }
 
+/* A server that may come back any moment, as all do after a start of this shard; 0: none. */
+static uint32_t on_its_way(const struct shard *sh)
+{
+	for (uint32_t i = 0; (i = large_next_server(sh, i)) != 0;) {
+		const struct large_server *s = large_server(sh, i);
+
+		if (!s->up && !s->fenced && !s->gone)
+			return i;
+	}
+	return 0;
+}
+
 static int refuse_full(const struct shard *sh, struct shard_call *c, const struct room_ask *ask)
 {
 	static const char *const names[TIER_COUNT] = { "dram", "flash", "disk" };
 	char text[160];
+	uint32_t absent = on_its_way(sh);
 	size_t at = 0;
 
 	if (!any_up(sh)) /* one may be on its way: worth another try */
 		return err_set(&c->note, E_BUSY, "no storage server has joined");
+	if (absent != 0)
+		return err_set(&c->note, E_BUSY,
+			"no room, but storage server %u may come back", absent);
 	if (ask->n_tiers == 0)
-		return err_set(&c->note, E_FULL, "no tier is allowed for these bytes");
+		return err_set(&c->note, E_FULL,
+			"no storage server that is up has a tier allowed for these bytes");
 	for (uint8_t i = 0; i < ask->n_tiers; i++) {
 		struct room_sum s = room_sum(sh->large->room, 0, ask->tiers[i], 0);
 
