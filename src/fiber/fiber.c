@@ -4,16 +4,21 @@
 #include "base/err.h"
 #include "fiber/own.h"
 
+static uint64_t shield_end(const struct fiber *f)
+{
+	return f->forever_from > 0 ? FOREVER : f->shield_until_ns;
+}
+
 bool fiber_shielded(const struct fiber *f)
 {
-	return f->n_shield > 0 && f->loop->now_ns < f->shield_until_ns;
+	return f->n_shield > 0 && f->loop->now_ns < shield_end(f);
 }
 
 /* A cancelled fiber behind a shield waits for its end at the latest. */
 static void cut(struct fiber *f)
 {
-	if (f->shield_until_ns < f->due) {
-		f->due = f->shield_until_ns;
+	if (shield_end(f) < f->due) {
+		f->due = shield_end(f);
 		f->cut = true;
 	}
 }
@@ -126,6 +131,8 @@ void fiber_shield(uint64_t until_ns)
 	check(f->n_shield < UINT16_MAX);
 	if (f->n_shield++ == 0)
 		f->shield_until_ns = until_ns;
+	if (until_ns == FOREVER && f->forever_from == 0)
+		f->forever_from = f->n_shield;
 }
 
 void fiber_unshield(void)
@@ -133,7 +140,8 @@ void fiber_unshield(void)
 	struct fiber *f = fiber_self();
 
 	check(f->n_shield > 0);
-	f->n_shield--;
+	if (f->n_shield-- == f->forever_from)
+		f->forever_from = 0;
 }
 
 int fiber_sleep(uint64_t until_ns)

@@ -73,7 +73,8 @@ PARKS int fiber_yield(void);               /* behind everything that is ready no
 PARKS int fiber_late(void);                /* until nothing is ready: the end of the turn */
 
 /* Clean-up that must itself park runs shielded: between the two calls a cancelled fiber parks as if
- * it were not, until until_ns at the latest. */
+ * it were not, until until_ns at the latest.  Of nested shields the outer one counts; but FOREVER,
+ * for what surely ends, holds until it is taken away. */
 void fiber_shield(uint64_t until_ns);
 void fiber_unshield(void);
 

@@ -25,6 +25,7 @@ struct fiber {
 	bool canceled, deaf;
 	bool cut; /* cut: the park ends at the end of the shield, as a cancellation */
 	uint16_t n_nopark, n_shield;
+	uint16_t forever_from; /* the depth of the first shield without an end; 0: none */
 	uint32_t n_refused; /* parks that ended at once because it is cancelled */
 	void (*unhook)(void *hook);
 	void *hook;
