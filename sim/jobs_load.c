@@ -410,6 +410,8 @@ PARKS int job_register(struct worker *w, struct client *c, struct job_rec **ret_
 		(rc == 0 || rc == E_INVALID))
 		violation(w->cl->sc, "hints are taken or refused by what they say", "%s",
 			err_name(rc));
+	if (rc == E_UNKNOWN)
+		sys_reached(w->sys, "job registered or not: nobody knows");
 	if (rc < 0)
 		return rc;
 	j = book_add(book_of(w), &job, h.quota_bytes, began_ns);

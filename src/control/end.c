@@ -9,9 +9,11 @@
 
 enum { AGAIN_MS = 20, SETTLE_MS = 5000 };
 
+enum end_step { END_BEGUN, END_DROPPING, END_CLOSED };
 struct ending {
 	struct control *ctl;
 	struct job *j;
+	enum end_step at;
 };
 
 void job_end_begin(struct control *ctl, struct job *j)
@@ -93,16 +95,20 @@ static PARKS int wait_for_room(struct control *ctl, const struct job *j)
 	return rc;
 }
 
-static PARKS int steps(struct control *ctl, struct job *j)
+static PARKS int steps(struct ending *e)
 {
+	struct control *ctl = e->ctl;
+	struct job *j = e->j;
 	int rc;
 
 	if ((rc = synced(ctl)) < 0)
 		return rc;
+	e->at = END_DROPPING;
 	cut(ctl, j);
 	if ((rc = drop_buckets(ctl, j)) < 0 || (rc = wait_for_room(ctl, j)) < 0)
 		return rc;
 	check(shard_job_dropping(ctl->sh, j->id) == 0);
+	e->at = END_CLOSED;
 	bill_close(ctl, j);
 	sm_move(&j->state, JOB_ENDED);
 	ctl->n_active--;
@@ -113,12 +119,24 @@ static PARKS int steps(struct control *ctl, struct job *j)
 	return synced(ctl);
 }
 
+static void put_off(const struct ending *e)
+{
+	if (e->at == END_BEGUN)
+		sys_reached(e->ctl->sys, "job end put off before it was synced");
+	else if (e->at == END_DROPPING)
+		sys_reached(e->ctl->sys, "job end put off before its room was back");
+	else
+		sys_reached(e->ctl->sys, "job end put off before its close was synced");
+}
+
 static PARKS int end_fiber(void *arg)
 {
 	struct ending *e = arg;
 
 	fiber_note(e->j->id, "ends a job");
-	e->j->end_rc = steps(e->ctl, e->j);
+	e->j->end_rc = steps(e);
+	if (e->j->end_rc < 0)
+		put_off(e);
 	e->j->ending = false;
 	waitq_wake_all(&e->j->ended);
 	free(e);
@@ -135,7 +153,7 @@ void job_end_go_on(struct control *ctl, struct job *j)
 	e = malloc(sizeof *e);
 	if (e == NULL)
 		return; /* the next look tries again */
-	*e = (struct ending){ ctl, j };
+	*e = (struct ending){ ctl, j, END_BEGUN };
 	j->ending = fiber_start(&ctl->fibers, "job end", end_fiber, e) == 0;
 	if (!j->ending)
 		free(e);

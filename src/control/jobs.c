@@ -57,6 +57,18 @@ static struct job *add(struct control *ctl, const struct row_job *row)
 	return j;
 }
 
+static void found(const struct control *ctl, const struct row_job *row)
+{
+	if (row->state == JOB_ACTIVE)
+		sys_reached(ctl->sys, "job found active after a start");
+	else if (row->state == JOB_ENDED)
+		sys_reached(ctl->sys, "job found ended after a start");
+	else if (row->dropped)
+		sys_reached(ctl->sys, "job found ending after a start, its buckets dropped");
+	else
+		sys_reached(ctl->sys, "job found ending after a start, its buckets there");
+}
+
 static int load_one(struct control *ctl, struct bytes key, struct bytes value)
 {
 	struct row_job row;
@@ -70,6 +82,7 @@ static int load_one(struct control *ctl, struct bytes key, struct bytes value)
 		return E_NOMEM;
 	if (bill_load(ctl, j) < 0)
 		return E_CORRUPT;
+	found(ctl, &row);
 	if (row.state == JOB_ENDED)
 		return 0;
 	return shard_job_begin(ctl->sh, j->id, row.quota_bytes, row.state == JOB_ACTIVE);
