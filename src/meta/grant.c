@@ -258,7 +258,7 @@ static void part_add(struct shard *sh, struct wire_list_builder *l, const struct
 		.extent_first = p->extent_first,
 		.extent_count = p->extent_count,
 		.credit_bytes = p->credit_bytes,
-		.incarnation = p->tier == TIER_DRAM ? p->incarnation : 0 };
+		.incarnation = large_server(sh, p->server)->incarnation };
 	struct sub_grant_part s;
 	bool fits;
 

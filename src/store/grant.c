@@ -6,7 +6,7 @@
  *
  * A fence lasts as long as a capability can.  There are at most FENCES_MAX; then the oldest goes,
  * and a request delayed for that long may leave bytes that no file names: the shard's sweep finds
- * them. */
+ * them.  A restart forgets them all, and takes no capability from before. */
 #include "store/own.h"
 #include <stdlib.h>
 

@@ -158,8 +158,7 @@ static int write_may(struct store *st, const struct rpc_request *r,
 	const struct msg_extent_write *m, struct extent_ask *ret_a, struct err_note *note)
 {
 	struct cap c = { m->egroup, m->cap_job, CAP_WRITE, m->epoch, m->cap_until_ms,
-		m->extent_first, m->extent_count, m->credit_bytes,
-		m->tier == TIER_DRAM ? st->incarnation : 0 };
+		m->extent_first, m->extent_count, m->credit_bytes, st->incarnation };
 	int rc = serve_may(st, &c, m->cap, note);
 
 	if (rc < 0)

@@ -169,9 +169,8 @@ static int refused_run(struct sys *s, void *arg)
 		w.ctl.key[0]++; /* somebody else's key */
 		check(put(&w, c, &t, t.first, data, sizeof data, false) == E_DENIED);
 		w.ctl.key[0]--;
-		w.ctl.incarnation--; /* granted before the restart: that memory is gone */
-		if (w.devices[d].tier == TIER_DRAM)
-			check(put(&w, c, &t, t.first, data, sizeof data, false) == E_DENIED);
+		w.ctl.incarnation--; /* granted before the restart */
+		check(put(&w, c, &t, t.first, data, sizeof data, false) == E_DENIED);
 		w.ctl.incarnation++;
 		u = t;
 		u.epoch--;
@@ -357,8 +356,7 @@ static int broken_write_run(struct sys *s, void *arg)
 		c = world_client(&w, false);
 		t = ticket(&w, 1 + d, 5, d);
 		cap = (struct cap){ t.egroup, t.job, CAP_WRITE, t.epoch, t.until_ms, t.first,
-			t.count, t.credit,
-			w.devices[d].tier == TIER_DRAM ? w.ctl.incarnation : 0 };
+			t.count, t.credit, w.ctl.incarnation };
 		cap_mint(w.ctl.key, &cap, code);
 		m = (struct msg_extent_write){ .egroup = t.egroup, .extent = t.first,
 			.epoch = t.epoch, .root = 12345, .tier = w.devices[d].tier, .device = d,

@@ -192,7 +192,7 @@ struct ticket ticket(const struct world *w, uint64_t egroup, uint64_t job, uint8
 static void mint(const struct world *w, const struct ticket *t, uint8_t code[CAP_BYTES])
 {
 	struct cap c = { t->egroup, t->job, CAP_WRITE, t->epoch, t->until_ms, t->first, t->count,
-		t->credit, w->devices[t->device].tier == TIER_DRAM ? w->ctl.incarnation : 0 };
+		t->credit, w->ctl.incarnation };
 
 	cap_mint(w->ctl.key, &c, code);
 }
