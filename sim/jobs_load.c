@@ -43,6 +43,7 @@ PARKS static int make_bucket(struct worker *w, struct via via, struct job_rec *j
 	struct wadi_bucket_opts o = { .exists_ok = 1,
 		.lifetime = i == BUCKET_STAYS ? WADI_LIFETIME_PERSIST : WADI_LIFETIME_DEFAULT };
 	uint64_t began_ns = now_ns(w), until_ns = worker_until(w);
+	uint32_t era = w->cl->ledger->era;
 	int rc;
 
 	if (via.admin) /* makes buckets of its own only */
@@ -52,7 +53,7 @@ PARKS static int make_bucket(struct worker *w, struct via via, struct job_rec *j
 	worker_in_time(w, until_ns, "bucket");
 	if (rc == 0) {
 		j->made[i] = true;
-		j->made_era[i] = w->cl->ledger->era;
+		j->made_era[i] = era;
 		j->made_ns[i] = now_ns(w);
 	}
 	return answered(w, via, j, began_ns, rc);
