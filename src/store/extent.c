@@ -116,11 +116,27 @@ void egroup_drop(struct egroup *g)
 	fence_put(st, g->id, 0);
 }
 
+struct egroup *egroup_leaving(struct store *st, uint64_t id)
+{
+	for (unsigned i = 0; i < st->n_devices; i++) {
+		if (st->devices[i].volume.n_leaving == 0)
+			continue;
+		list_each(it, &st->devices[i].egroups) {
+			struct egroup *g = container_of(it, struct egroup, link);
+
+			if (g->id == id && g->file.leaving)
+				return g;
+		}
+	}
+	return NULL;
+}
+
 void egroup_forget(struct egroup *g)
 {
 	struct device *d = g->device;
 
-	if (!g->dropped || g->n_extents > 0 || g->file.users > 0 || g->file.f != NULL)
+	if (!g->dropped || g->file.exists || g->n_extents > 0 || g->file.users > 0 ||
+		g->file.f != NULL)
 		return;
 	check(g->room_bytes == 0);
 	grants_end(g);
@@ -424,8 +440,16 @@ void extents_free_all(struct store *st)
 
 		egroup_drop(g);
 		check(g->n_extents == 0);
+		g->file.exists = false; /* here; the next start finds it */
 		egroup_forget(g);
 	}
+	for (unsigned i = 0; i < st->n_devices; i++)
+		list_each_safe(it, &st->devices[i].egroups) {
+			struct egroup *g = container_of(it, struct egroup, link);
+
+			g->file.exists = false;
+			egroup_forget(g);
+		}
 	fences_end(st);
 }
 

@@ -117,11 +117,13 @@ static PARKS int drop_egroup(struct store *st, uint64_t id, struct err_note *not
 	struct egroup *g = egroup_get(st, id);
 	int rc = 0;
 
-	if (g == NULL) {
+	if (g != NULL) {
+		egroup_drop(g);
+	} else {
 		egroup_fence(st, id);
-		return 0;
+		if ((g = egroup_leaving(st, id)) == NULL)
+			return 0;
 	}
-	egroup_drop(g);
 	if (!device_is_dram(g->device))
 		rc = volume_unlink(g, note);
 	egroup_forget(g);

@@ -80,7 +80,8 @@ struct volfile {
 	uint64_t written, synced; /* count of writes, and how many of them a sync covers */
 	uint32_t users;
 	bool opening, syncing;
-	bool exists; /* has been created */
+	bool exists; /* has been created, and not unlinked for good */
+	bool leaving; /* being unlinked, or that failed: to be tried again */
 	bool named;  /* its name is on the medium */
 	bool broken; /* a sync failed: nothing more is written (sys/README.md) */
 };
@@ -123,7 +124,7 @@ struct arenas {
 struct volume {
 	struct sys_file *lock;
 	struct list unused; /* open files, least recently used first */
-	uint32_t n_open;
+	uint32_t n_open, n_leaving;
 	struct list dead; /* dropped extents to punch once unused */
 	struct waitq sweep;
 	uint64_t dead_bytes; /* of the files' dead room */
@@ -225,6 +226,8 @@ int egroup_make(
 	struct store *st, uint64_t id, uint64_t job, struct device *d, struct egroup **ret_g);
 void egroup_drop(struct egroup *g); /* and all in it; its file is the caller's to unlink */
 void egroup_fence(struct store *st, uint64_t id); /* of one that is not here: it will not come */
+/* One that was dropped, and whose file could not be unlinked; NULL: there is none. */
+struct egroup *egroup_leaving(struct store *st, uint64_t id);
 void egroup_forget(struct egroup *g);             /* frees it when nothing holds it any more */
 /* Takes in an extent found in a file. */
 int extent_found(

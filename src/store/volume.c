@@ -308,6 +308,8 @@ int volume_unlink(struct egroup *g, struct err_note *note)
 	int rc = 0;
 
 	check(g->dropped);
+	d->volume.n_leaving += !vf->leaving;
+	vf->leaving = true;
 	vf->users++; /* the group stays; an open file is not closed under us */
 	list_remove(&vf->lru);
 	volume_path(d, g->id, path);
@@ -317,6 +319,10 @@ int volume_unlink(struct egroup *g, struct err_note *note)
 			rc = 0;
 		if (rc == 0)
 			rc = sys_sync_dir(d->store->sys, d->dir, note);
+	}
+	if (rc == 0) {
+		d->volume.n_leaving -= vf->leaving;
+		vf->leaving = vf->exists = false;
 	}
 	if (--vf->users == 0 && vf->f != NULL)
 		close_file(g);
