@@ -22,9 +22,9 @@ struct cap {
 	uint64_t extent_first; /* ids that may be written; none for reading */
 	uint32_t extent_count;
 	uint64_t credit_bytes; /* of extents that may be written under this range of ids */
-	uint64_t incarnation;  /* of the server; 0 for reading.  Does not travel: a server takes its
-				* own.  One that has started anew has forgotten what was dropped, and
-				* so refuses what was granted before. */
+	/* Of the server; 0 for reading.  Does not travel: a server takes its own.  One that has
+	 * started anew has forgotten what was dropped, and so refuses what was granted before. */
+	uint64_t incarnation;
 };
 
 void cap_mint(const uint8_t key[CAP_KEY_BYTES], const struct cap *c, uint8_t ret_code[CAP_BYTES]);
