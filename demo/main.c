@@ -58,7 +58,7 @@ static int sort(int argc, char **argv)
 
 	if (o.program == NULL)
 		o.program = "wadi";
-	while ((c = getopt_long(argc, argv, "qh", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "s:qh", options, NULL)) != -1) {
 		if (c == 's' && (o.bytes = parse_size(optarg)) < RECORD_BYTES)
 			return bad_size(optarg);
 		else if (c == 's')

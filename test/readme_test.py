@@ -192,6 +192,18 @@ class Surprises(Home):
             for line in seen.splitlines():
                 self.assertLessEqual(len(line), columns, line)
 
+    def test_help_pages_fit_and_are_complete(self):
+        overview = self.shell("wadi help")[0].split("First steps")[0]
+        commands = re.findall(r"(?m)^  (\w+(?: \w+)?)  ", overview)
+        self.assertGreater(len(commands), 20)
+        for command in commands:
+            page = self.shell(f"wadi help {command}")[0]
+            self.assertIn("\nExamples\n", page)
+            for line in page.splitlines():
+                self.assertLessEqual(len(line), 88, (command, line))
+                if line.startswith("      --") and line[27:28].strip():
+                    self.assertNotIn(" ", line[28:], command)  # a line of its own
+
     def test_a_demo_that_cannot_be(self):
         for size in ("-5", "64x", "1", ""):
             self.assertIn("the size is", self.shell(f"wadi demo --size '{size}'", code=2)[1])

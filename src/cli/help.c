@@ -31,6 +31,7 @@ static void put_row(FILE *out, const char *name, const char *text)
 {
 	unsigned used = (unsigned)fprintf(out, "  %-*s", HELP_COLUMN - 2, name);
 
+	used += strlen(name) >= HELP_COLUMN - 2; /* no blank is left: it has a line of its own */
 	while (*text != '\0') {
 		unsigned room = HELP_WIDTH - HELP_COLUMN, len = 0;
 
@@ -106,7 +107,8 @@ void help_command(FILE *out, enum command_id c)
 	}
 	fputs("\nOptions of every command\n", out);
 	for (int o = 0; o < O_GLOBAL_COUNT; o++)
-		put_option(out, (enum option_id)o, table_global_help((enum option_id)o));
+		if (table_takes(c, (enum option_id)o))
+			put_option(out, (enum option_id)o, table_global_help((enum option_id)o));
 	fputs("\nExamples\n", out);
 	for (size_t i = 0; i < table_n_examples; i++)
 		if (table_examples[i].cmd == c)

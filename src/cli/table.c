@@ -62,8 +62,8 @@ const char *table_global_help(enum option_id o)
 
 bool table_takes(enum command_id c, enum option_id o)
 {
-	if (o < O_GLOBAL_COUNT)
-		return true;
+	if (o < O_GLOBAL_COUNT) /* a program of its own is no client */
+		return table_commands[c].how != COMMAND_PASSES || (o != O_json && o != O_timeout);
 	for (size_t i = 0; i < table_n_command_options; i++)
 		if (table_command_options[i].cmd == c && table_command_options[i].option == o)
 			return true;
