@@ -122,7 +122,8 @@ PARKS static int pool_ask(struct grants *gs, struct pool *po, uint64_t bytes, bo
 		.flags = (uint16_t)(po->flags | (ahead ? PUT_AHEAD : 0)),
 		.host = bytes_of(host, strlen(host)),
 	};
-	struct ask a = { .op = OP_grant, .reply_op = OP_grant_ok, .msg = &m, .changes = true };
+	/* The shard remembers no answer to it: one that was lost on the way is asked again. */
+	struct ask a = { .op = OP_grant, .reply_op = OP_grant_ok, .msg = &m };
 	struct msg_grant_ok ok;
 	int rc;
 
@@ -180,7 +181,7 @@ static void ask_ahead(struct grants *gs, struct pool *po)
 PARKS static int part_return(struct grants *gs, const struct part *pa, uint64_t until_ns)
 {
 	struct msg_grant_return m = { .egroup = pa->egroup, .extent_first = pa->extent_first };
-	struct ask a = { .op = OP_grant_return, .reply_op = OP_ok, .msg = &m, .changes = true };
+	struct ask a = { .op = OP_grant_return, .reply_op = OP_ok, .msg = &m };
 	struct msg_ok ok;
 	int rc = dialog_ask(gs->dialog, &a, &ok, until_ns, NULL);
 

@@ -476,7 +476,7 @@ PARKS static int finish(struct upload *u, struct bytes rest, uint64_t until_ns,
 	if (rc < 0)
 		return rc;
 	rc = commit_send(u, 0, until_ns, ret_ok, note);
-	u->refused = rc == E_DENIED || rc == E_GONE;
+	u->refused = rc == E_DENIED || rc == E_GONE || rc == E_LOST;
 	return rc;
 }
 
@@ -492,19 +492,36 @@ static void slices_end(struct upload *u)
 	grants_tidy(&u->c->grants);
 }
 
+/* The shard forgot our grants, or a server its memory: what was written counts for nothing. */
+static void start_over(struct upload *u)
+{
+	slices_end(u);
+	u->at = u->staged = 0;
+	u->refused = false;
+	sys_reached(u->c->sys, "object written again: its room was gone");
+}
+
 PARKS static int commit_with(struct upload *u, struct bytes rest, uint64_t until_ns,
 	struct wadi_info *ret_info, struct err_note *note)
 {
 	struct err_note own = { "" };
+	bool whole = u->at == 0; /* rest is all of it: it can be written again */
 	struct msg_put_ok ok;
+	unsigned tries = 0;
 	int rc;
 
 	if (u->rc < 0)
 		return failed(u, note);
 	check(!u->named);
-	do
+	for (;;) {
 		rc = finish(u, rest, until_ns, &ok, &own);
-	while (rc < 0 && u->at == 0 && object_again(u->c, &u->name, &rc, until_ns, &own));
+		if (rc == 0 || sys_now_ns(u->c->sys) >= until_ns)
+			break;
+		if (u->refused && whole && tries++ < TRIES_MAX)
+			start_over(u);
+		else if (u->at > 0 || !object_again(u->c, &u->name, &rc, until_ns, &own))
+			break;
+	}
 	if (rc < 0) {
 		fail_with(u, rc, &own);
 		pieces_end(u);
@@ -565,19 +582,10 @@ PARKS int client_put(struct client *c, const char *bucket, const char *key, stru
 
 	if (data.len <= LIMIT_INLINE_BYTES_MAX)
 		return put_small(c, bucket, key, data, o, until_ns, ret_info, note);
-	for (unsigned tries = 0;; tries++) {
-		bool again;
-
-		rc = upload_new(c, bucket, key, o, until_ns, &u, note);
-		if (rc < 0)
-			return rc;
-		rc = commit_with(u, data, until_ns, ret_info, note);
-		/* The shard forgot our grants, or a server its memory: we still have the bytes. */
-		again = rc < 0 && u->refused && tries < TRIES_MAX
-			&& sys_now_ns(c->sys) < until_ns;
-		upload_free(u);
-		if (!again)
-			return rc;
-		sys_reached(c->sys, "object written again: its room was gone");
-	}
+	rc = upload_new(c, bucket, key, o, until_ns, &u, note);
+	if (rc < 0)
+		return rc;
+	rc = commit_with(u, data, until_ns, ret_info, note);
+	upload_free(u);
+	return rc;
 }

@@ -193,7 +193,7 @@ static int take_one(struct commit *k, const struct sub_extent_ref *e)
 	if (e->len == 0)
 		return err_set(&k->c->note, E_INVALID, "an extent without bytes");
 	if (!room_egroup(room, e->egroup, &info) || info.lost || info.doomed)
-		return err_set(&k->c->note, E_GONE, "extent %llu is no more: its server lost it",
+		return err_set(&k->c->note, E_LOST, "extent %llu is no more: its server lost it",
 			(unsigned long long)e->extent);
 	if (info.domain != k->domain)
 		return err_set(&k->c->note, E_INVALID, "extent %llu was granted for other data",

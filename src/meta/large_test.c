@@ -289,7 +289,7 @@ static int lost_with_its_server(void *arg)
 	assert_true(sub_extent_place_next(&g.places, &place));
 	assert_int_equal(place.lost, 1);
 	e = ref(&p, 1, MIB);
-	assert_int_equal(commit(w, "g", &e, 1, 0, 0, &ok), E_GONE); /* its grant died too */
+	assert_int_equal(commit(w, "g", &e, 1, 0, 0, &ok), E_LOST); /* its grant died too */
 	assert_int_equal(sum(w).free, sum(w).capacity);
 	restart(w);
 	assert_int_equal(del(w, "f"), 0);
