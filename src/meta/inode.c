@@ -119,15 +119,16 @@ int small_place(struct shard *sh, struct row_inode *row, struct bytes data, bool
 {
 	check(data.len <= LIMIT_INLINE_BYTES_MAX);
 	row->size = data.len;
-	row->crc = crc32c(0, data.p, data.len);
 	row->life = row->slot = 0;
 	row->bytes = bytes_of(NULL, 0);
-	if (data.len == 0) {
-		row->place = PLACE_NONE;
-	} else if (!durable) {
+	if (data.len > 0 && !durable) {
 		row->place = PLACE_SLAB;
 		row->life = sh->life;
-		return slab_put(sh->slab, data, &row->slot);
+		return slab_put(sh->slab, data, &row->slot, &row->crc);
+	}
+	row->crc = crc32c(0, data.p, data.len);
+	if (data.len == 0) {
+		row->place = PLACE_NONE;
 	} else if (data.len <= ROW_INLINE_BYTES_MAX) {
 		row->place = PLACE_ROW;
 		row->bytes = data;

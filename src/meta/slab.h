@@ -16,8 +16,8 @@ struct slab;
 int slab_new(uint64_t bytes_max, struct slab **ret_s); /* at least one page; E_NOMEM */
 void slab_free(struct slab *s);                        /* NULL is fine */
 
-/* Copies the bytes in: 0 and a handle (never 0), or E_FULL. */
-int slab_put(struct slab *s, struct bytes b, uint64_t *ret_handle);
+/* Copies the bytes in: 0, a handle (never 0) and their crc32c; or E_FULL. */
+int slab_put(struct slab *s, struct bytes b, uint64_t *ret_handle, uint32_t *ret_crc);
 /* The bytes, borrowed until they are dropped; p is NULL when no slot in use of that size has this
  * handle (handles come back from rows, which are foreign). */
 struct bytes slab_get(const struct slab *s, uint64_t handle, size_t len);

@@ -2,6 +2,7 @@
 /* The slab gives back what was put, wastes little, counts exactly, and a full one is full only as
  * long as it is. */
 #include "base/check.h"
+#include "base/hash.h"
 #include "base/limit.h"
 #include "base/prng.h"
 #include "meta/map.h"
@@ -14,6 +15,7 @@
 
 enum { FILES = 3000, STEPS = 60000, PAGES = 24 };
 static uint8_t bytes[LIMIT_INLINE_BYTES_MAX + 16];
+static uint32_t crc; /* of the last one put */
 struct kept {
 	uint64_t handle;
 	size_t len, from;
@@ -28,7 +30,10 @@ static bool put(struct slab *s, struct prng *p, struct kept *k, size_t max)
 {
 	k->len = 1 + prng_below(p, max);
 	k->from = prng_below(p, 16);
-	return slab_put(s, cut(k), &k->handle) == 0;
+	if (slab_put(s, cut(k), &k->handle, &crc) < 0)
+		return false;
+	assert_int_equal(crc, crc32c(0, cut(k).p, k->len));
+	return true;
 }
 
 static void gives_back_what_was_put(void **state)
@@ -86,7 +91,7 @@ static void wastes_at_most_a_sixteenth(void **state)
 		struct slab *s;
 
 		assert_int_equal(slab_new(SLAB_PAGE_BYTES, &s), 0);
-		while (slab_put(s, bytes_of(bytes, len), &handle) == 0)
+		while (slab_put(s, bytes_of(bytes, len), &handle, &crc) == 0)
 			n++;
 		slab_status(s, &st);
 		assert_int_equal(st.free_bytes, 0);
@@ -106,15 +111,15 @@ static void full_of_one_size_then_another(void **state)
 	size_t n = 0;
 
 	assert_int_equal(slab_new(PAGES * SLAB_PAGE_BYTES, &s), 0);
-	while (n < MOST && slab_put(s, bytes_of(bytes, 100), &handles[n]) == 0)
+	while (n < MOST && slab_put(s, bytes_of(bytes, 100), &handles[n], &crc) == 0)
 		n++;
 	assert_true(n > MOST * 9 / 10);
-	assert_int_equal(slab_put(s, bytes_of(bytes, 4096), &handle), E_FULL);
+	assert_int_equal(slab_put(s, bytes_of(bytes, 4096), &handle, &crc), E_FULL);
 	for (size_t i = 0; i < n; i++)
 		slab_drop(s, handles[i], 100);
 	for (unsigned i = 0; i < PAGES * SLAB_PAGE_BYTES / 4096; i++)
-		assert_int_equal(slab_put(s, bytes_of(bytes, 4096), &handle), 0);
-	assert_int_equal(slab_put(s, bytes_of(bytes, 4096), &handle), E_FULL);
+		assert_int_equal(slab_put(s, bytes_of(bytes, 4096), &handle, &crc), 0);
+	assert_int_equal(slab_put(s, bytes_of(bytes, 4096), &handle, &crc), E_FULL);
 	slab_audit(s);
 	slab_free(s);
 	free(handles);
@@ -128,7 +133,7 @@ static void foreign_handles_are_refused(void **state)
 	uint64_t handle;
 
 	assert_int_equal(slab_new(4 * SLAB_PAGE_BYTES, &s), 0);
-	assert_int_equal(slab_put(s, bytes_of(bytes, 1024), &handle), 0);
+	assert_int_equal(slab_put(s, bytes_of(bytes, 1024), &handle, &crc), 0);
 	assert_null(slab_get(s, 0, 1024).p);
 	assert_null(slab_get(s, UINT64_MAX, 1024).p);
 	assert_null(slab_get(s, handle + 1, 1024).p);
