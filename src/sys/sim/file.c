@@ -45,7 +45,13 @@ static void op_fire(struct event *e)
 {
 	struct op *o = container_of(e, struct op, event);
 
-	o->result = o->apply(o);
+	if (!node_fails(o->sys->node, o->verb, o->path)) {
+		o->result = o->apply(o);
+	} else {
+		o->result = o->sys->node->fail_rc;
+		if (o->syncs != NULL)
+			image_sync_end(&o->syncs->image, 0, true, 0); /* it has covered nothing */
+	}
 	call_end(&o->call, 0);
 }
 

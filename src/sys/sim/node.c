@@ -281,6 +281,26 @@ void sim_node_pause(struct sim_node *n, uint64_t ns)
 	heap_put(&n->w->heap, &n->resume, n->w->now_ns + ns);
 }
 
+void sim_fail_nth(struct sim_node *n, uint64_t nth, int rc)
+{
+	check(nth == 0 || rc < 0);
+	n->fail_left = nth;
+	n->fail_rc = rc;
+}
+
+bool sim_fails_nth(const struct sim_node *n)
+{
+	return n->fail_left > 0;
+}
+
+bool node_fails(struct sim_node *n, const char *verb, const char *path)
+{
+	if (n->fail_left == 0 || --n->fail_left > 0)
+		return false;
+	sim_fault(n->w, n, "the chosen one: %s %s", verb, path);
+	return true;
+}
+
 void sim_node_wipe(struct sim_node *n)
 {
 	uint64_t pages = n->disk.capacity_pages;

@@ -55,6 +55,8 @@ int sys_shm_new(struct sys *s, const char *name, uint64_t len, struct sys_shm **
 
 	if (s->dead)
 		return err_set(note, sys_dead(s), "shared memory %s: canceled", name);
+	if (node_fails(s->node, "shared memory", name))
+		return err_set(note, E_NOMEM, "shared memory %s", name);
 	if (len == 0 || len > sys_memory_total(s))
 		return err_set(note, E_INVALID, "shared memory %s: %llu bytes", name,
 			(unsigned long long)len);
@@ -77,6 +79,8 @@ int sys_shm_reader(struct sys_shm *m, struct sys_shm **ret_reader, struct err_no
 {
 	if (m->sys->dead)
 		return err_set(note, sys_dead(m->sys), "shared memory: canceled");
+	if (node_fails(m->sys->node, "shared memory", "reader"))
+		return err_set(note, E_NOMEM, "shared memory: a handle for readers");
 	m->mem->refs++;
 	*ret_reader = shm_handle(m->sys, m->mem, true);
 	return 0;
@@ -86,6 +90,8 @@ int sys_shm_map(struct sys_shm *m, void **ret_p, struct err_note *note)
 {
 	if (m->sys->dead)
 		return err_set(note, sys_dead(m->sys), "shared memory: canceled");
+	if (node_fails(m->sys->node, "shared memory", "map"))
+		return err_set(note, E_NOMEM, "shared memory: no room to map it");
 	*ret_p = m->mem->p;
 	return 0;
 }
@@ -116,5 +122,7 @@ int sys_shm_prefault(struct sys_shm *m, uint64_t off, uint64_t len)
 {
 	check(len <= m->mem->len);
 	check(off <= m->mem->len - len);
+	if (!m->sys->dead && node_fails(m->sys->node, "shared memory", "prefault"))
+		return E_NOMEM;
 	return sys_work(m->sys, touch_nothing, NULL);
 }

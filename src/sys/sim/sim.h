@@ -60,6 +60,11 @@ void sim_node_signal(struct sim_node *n, int signal); /* what sys_signal_wait() 
 void sim_node_pause(struct sim_node *n, uint64_t ns); /* SIGSTOP for that long */
 void sim_node_wipe(struct sim_node *n);               /* a new, empty disk; the node is down */
 void sim_disk_full(struct sim_node *n, bool full);
+/* The nth operation on files (with rc) or making of shared memory (E_NOMEM) of the node from now on
+ * fails and has no effect; 1: the next; 0: none.  Each operation of a run can be made to fail by
+ * counting up until sim_fails_nth() says that it is still to come. */
+void sim_fail_nth(struct sim_node *n, uint64_t nth, int rc);
+bool sim_fails_nth(const struct sim_node *n); /* it has not happened yet */
 /* Flips one bit of a file on the disk of a node; false when there is no such file or it is empty.
  */
 bool sim_disk_rot(struct sim_node *n, const char *path, uint64_t at_byte, unsigned bit);

@@ -131,6 +131,30 @@ static void a_kill_loses_nothing_that_was_written(void **state)
 	sim_free(w);
 }
 
+static int third_fails(struct sys *s, void *arg)
+{
+	struct sys_file *f;
+	struct err_note note;
+
+	sim_fail_nth(a, 3, E_FULL);
+	check(sys_open(s, "/f", SYS_WRITE | SYS_CREATE, &f, &note) == 0);
+	check(sys_pwrite(f, "abc", 3, 0, &note) == 0);
+	check(sim_fails_nth(a));
+	check(sys_pwrite(f, "def", 3, 3, &note) == E_FULL);
+	check(!sim_fails_nth(a));
+	check(sys_pwrite(f, "ghi", 3, 3, &note) == 0);
+	sys_close(f);
+	return 0;
+}
+
+static void one_chosen_operation_fails(void **state)
+{
+	(void)state;
+	world(1, &sim_no_faults);
+	assert_int_equal(run(third_fails, NULL), 0);
+	sim_free(w);
+}
+
 static int file_rules(struct sys *s, void *arg)
 {
 	_Alignas(SYS_BLOCK) static char block[SYS_BLOCK];
@@ -658,6 +682,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_crash_loses_what_was_not_synced),
+		cmocka_unit_test(one_chosen_operation_fails),
 		cmocka_unit_test(a_kill_loses_nothing_that_was_written),
 		cmocka_unit_test(files_follow_their_contract),
 		cmocka_unit_test(disks_fail_as_asked),

@@ -61,6 +61,8 @@ struct sim_node {
 	struct event timer, resume;
 	uint64_t timer_due_ns; /* of the loop, in the node's own time, for which timer is queued */
 	bool timer_late;
+	uint64_t fail_left; /* operations up to the one that is to fail; 0: none is */
+	int fail_rc;
 };
 
 struct sys {
@@ -85,6 +87,7 @@ void sim_note(struct sim *w, const struct sim_node *n, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 void sim_fault(struct sim *w, const struct sim_node *n, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4))); /* counts and notes */
+bool node_fails(struct sim_node *n, const char *verb, const char *path); /* sim_fail_nth() */
 static inline uint64_t sim_fold(uint64_t sum, uint64_t x)
 {
 	return prng_rotl(sum ^ x, 23) * 0x9e3779b97f4a7c15u;
