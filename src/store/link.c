@@ -44,6 +44,19 @@ static int epoch_check(struct store *st, uint64_t epoch, struct err_note *note)
 }
 
 /* ---- what the controller asks of us ---- */
+static PARKS int sync_drops(struct egroup *g, struct err_note *note)
+{
+	int rc;
+
+	if (g->dropped || g->file.synced == g->file.written)
+		return 0;
+	if ((rc = volume_use(g, note)) < 0)
+		return rc;
+	rc = volume_sync_drops(g, note);
+	volume_unuse(g);
+	return rc;
+}
+
 /* Erases from files what was dropped; then syncs each file once.  Also what nobody synced: it may
  * have reached the medium before a power cut, and then would come back for ever. */
 static PARKS int erase(struct extent **dropped, size_t n, struct err_note *note)
@@ -56,16 +69,25 @@ static PARKS int erase(struct extent **dropped, size_t n, struct err_note *note)
 		rc = volume_erase(dropped[i], in_use, note);
 		dropped[i]->erased = dropped[i]->erased || (rc == 0 && !in_use);
 	}
-	for (size_t i = 0; i < n && rc == 0; i++) {
-		struct egroup *g = dropped[i]->egroup;
+	for (size_t i = 0; i < n && rc == 0; i++)
+		rc = sync_drops(dropped[i]->egroup, note);
+	return rc;
+}
 
-		if (g->file.synced == g->file.written || g->dropped)
-			continue;
-		if ((rc = volume_use(g, note)) == 0) {
-			rc = volume_sync(g, note);
-			volume_unuse(g);
-		}
-	}
+/* An earlier try to drop the extent failed half-way: the sweeper erases it, and what it did is to
+ * be synced before we say so. */
+static PARKS int drop_again(
+	struct store *st, const struct sub_extent_id *id, struct err_note *note)
+{
+	struct egroup *g = egroup_get(st, id->egroup);
+	int rc;
+
+	if (g == NULL || !g->file.owes)
+		return 0;
+	if (volume_sweeps(g))
+		return err_set(note, E_BUSY, "egroup %llu is being erased", ULL(g->id));
+	if ((rc = sync_drops(g, note)) == 0)
+		g->file.owes = false;
 	return rc;
 }
 
@@ -77,7 +99,7 @@ static PARKS int drop_extents(
 	struct drop_run run = { 0, 0 };
 	struct sub_extent_id id;
 	size_t n = 0;
-	int rc;
+	int rc, again = 0;
 
 	if (dropped == NULL)
 		return err_set(note, E_NOMEM, "%u drops", m->extents.n);
@@ -90,10 +112,15 @@ static PARKS int drop_extents(
 			extent_unref(e);
 	}
 	rc = erase(dropped, n, note);
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
+		dropped[i]->egroup->file.owes |= rc < 0;
 		extent_unref(dropped[i]);
+	}
 	free(dropped);
-	return rc;
+	l = m->extents;
+	while (rc == 0 && again == 0 && n < m->extents.n && sub_extent_id_next(&l, &id))
+		again = drop_again(st, &id, note);
+	return rc < 0 ? rc : again;
 }
 
 static void on_extent_drop(void *store, struct rpc_request *r)

@@ -83,6 +83,7 @@ struct volfile {
 	bool exists; /* has been created, and not unlinked for good */
 	bool leaving; /* being unlinked, or that failed: to be tried again */
 	bool named;  /* its name is on the medium */
+	bool owes;   /* a drop of an extent failed half-way */
 	bool broken; /* a sync failed: nothing more is written (sys/README.md) */
 };
 
@@ -296,6 +297,8 @@ PARKS int volume_read(struct extent *e, uint64_t first, uint64_t n, uint8_t *buf
 /* Makes a dropped extent disappear from the file; header_only: somebody still reads the rest. */
 PARKS int volume_erase(struct extent *e, bool header_only, struct err_note *note);
 PARKS int volume_sync(struct egroup *g, struct err_note *note);
+PARKS int volume_sync_drops(struct egroup *g, struct err_note *note); /* also of a broken file */
+bool volume_sweeps(const struct egroup *g); /* dropped extents of it are still to be erased */
 PARKS int volume_unlink(struct egroup *g, struct err_note *note);
 PARKS int volume_use(struct egroup *g, struct err_note *note); /* opens; keeps it open until ... */
 void volume_unuse(struct egroup *g);

@@ -154,6 +154,18 @@ int volume_sync(struct egroup *g, struct err_note *note)
 	return rc == 0 ? sync_name(g, note) : rc;
 }
 
+/* A failed sync says nothing about what comes behind it, and a drop must end some time. */
+int volume_sync_drops(struct egroup *g, struct err_note *note)
+{
+	int rc;
+
+	if (!g->file.broken)
+		return volume_sync(g, note);
+	check(g->file.users > 0);
+	rc = sys_sync(g->file.f, note);
+	return rc == 0 ? sync_name(g, note) : rc;
+}
+
 int volume_append(
 	struct extent *e, uint8_t *buf, const uint32_t *sums, bool sync, struct err_note *note)
 {
@@ -327,6 +339,17 @@ int volume_unlink(struct egroup *g, struct err_note *note)
 	if (--vf->users == 0 && vf->f != NULL)
 		close_file(g);
 	return rc;
+}
+
+bool volume_sweeps(const struct egroup *g)
+{
+	list_each (it, &g->extents) {
+		const struct extent *e = container_of(it, struct extent, in_egroup);
+
+		if (extent_is(e, EXTENT_DROPPED) && e->placed && !e->erased && e->refs == 0)
+			return true;
+	}
+	return false;
 }
 
 int volume_sweep(void *device)

@@ -34,7 +34,9 @@ struct world {
 	uint64_t gone;              /* the last one */
 };
 
-PARKS void world_open(struct world *w, struct sys *s); /* until the store serves */
+PARKS void world_begin(struct world *w, struct sys *s); /* all but the store */
+PARKS void world_open(struct world *w, struct sys *s);  /* until the store serves */
+PARKS int world_store_try(struct world *w, struct err_note *note); /* a code, then no store */
 PARKS void world_close(struct world *w);
 PARKS void world_store_open(struct world *w);
 PARKS struct rpc_conn *world_client(struct world *w, bool local);
