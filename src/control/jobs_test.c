@@ -285,7 +285,7 @@ static void retried(void)
 
 /* ---- crashes ---- */
 static uint64_t crash_job;
-static bool begun, power_cut;
+static bool begun, power_cut, stays;
 
 static void end_it(void)
 {
@@ -304,6 +304,8 @@ static void end_it(void)
 	rpc_close(j.conn);
 	begun = true;
 	(void)kit_end(kit.admin, j.id, &ok);
+	while (stays && fiber_sleep(FOREVER) == 0)
+		continue;
 }
 
 static void has_ended(void)
@@ -349,6 +351,33 @@ static bool crash_at(unsigned steps)
 	return more;
 }
 
+/* The nth operation of the end on the disk fails: what is left is finished by the next start. */
+static bool fails_at(uint64_t nth)
+{
+	struct sim *w = sim_new(nth, &sim_no_faults);
+	struct sim_node *n = sim_node_add(w, "a", UINT64_C(1) << 32);
+	bool met;
+
+	begun = false;
+	stays = true;
+	sim_node_start(n, crashed_main, (void *)(uintptr_t)end_it);
+	while (!begun)
+		check(sim_step(w));
+	sim_fail_nth(n, nth, E_IO);
+	sim_run(w, sim_now_ns(w) + 10 * SYS_SEC);
+	met = !sim_fails_nth(n);
+	check(sim_node_up(n));
+	sim_fail_nth(n, 0, 0);
+	sim_node_kill(n);
+	stays = false;
+	sim_node_start(n, crashed_main, (void *)(uintptr_t)has_ended);
+	sim_run(w, UINT64_MAX);
+	check(!sim_node_up(n));
+	check(sim_node_result(n) == 0);
+	sim_free(w);
+	return met;
+}
+
 static void is_whole(void **state) { kit_run(life); }
 static void is_billed(void **state) { kit_run(bill); }
 static void is_billed_to_the_change(void **state) { kit_run(bill_to_the_change); }
@@ -368,6 +397,16 @@ static void ends_after_a_crash(void **state)
 	assert_true(steps > 20);
 }
 
+static void ends_after_each_failed_write(void **state)
+{
+	uint64_t nth = 1;
+
+	power_cut = false;
+	while (nth <= 30 && fails_at(nth)) /* then come those of merges and bills, on and on */
+		nth++;
+	assert_true(nth > 8);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -379,6 +418,7 @@ int main(void)
 		cmocka_unit_test(is_refused),
 		cmocka_unit_test(is_registered_once),
 		cmocka_unit_test(ends_after_a_crash),
+		cmocka_unit_test(ends_after_each_failed_write),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,7 +16,9 @@ static void must(int rc)
 
 static void open_all(void)
 {
-	struct serve_opts o = { .dir = "/meta", .slab_bytes = 16 * MIB };
+	/* A start reads whole segments: small ones, for there are many starts. */
+	static const struct db_opts db = { .log_segment_bytes = 1 << 18 };
+	struct serve_opts o = { .dir = "/meta", .slab_bytes = 16 * MIB, .db = &db };
 	struct control_opts co = { .key_file = "/key",
 		.server_silent_ms = KIT_SILENT_MS,
 		.fence_ms = KIT_FENCE_MS,
