@@ -235,6 +235,7 @@ void shard_audit(struct shard *sh)
 	check(st.files == t.slab_files); /* (S3) */
 	check(st.used_bytes == t.slab_bytes);
 	slab_audit(sh->slab);
+	large_audit(sh);
 	map_each (it, &t.inodes)
 		free(it->value);
 	map_fini(&t.inodes);

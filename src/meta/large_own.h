@@ -35,6 +35,9 @@ struct large {
 int large_open(struct shard *sh, struct err_note *note); /* from the rows */
 void large_fini(struct shard *sh);
 
+/* ---- audit_large.c ---- */
+void large_audit(struct shard *sh);
+
 /* ---- grant.c ---- */
 int grant_load(struct shard *sh, struct err_note *note);
 void grant_write(struct shard *sh, uint64_t extent_first);
