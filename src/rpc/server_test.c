@@ -27,7 +27,7 @@ static struct group g;            /* of the client */
 static bool go_on;                /* set by the client, awaited by the server */
 static uint8_t *big;              /* 2 MiB */
 
-static uint64_t soon(void) { return sys_after(s, 20 * SYS_SEC); }
+static uint64_t soon(void) { return sys_after(s, 120 * SYS_SEC); }
 
 static void await(bool *what)
 {
@@ -408,7 +408,7 @@ static void refused_late_client(void)
 		.msg = &(struct msg_extent_write){ 0 }, .data = bytes_of(data, len) };
 
 	check(rpc_start(c, &call) == 0);
-	check(rpc_wait(c, &call, sys_after(s, 60 * SYS_MS)) == E_FULL);
+	check(rpc_wait(c, &call, sys_after(s, SYS_SEC)) == E_FULL);
 	free(data);
 	go_on = true;
 	rpc_close(c);

@@ -15,7 +15,7 @@ const uint8_t *pattern(void)
 	return p;
 }
 
-uint64_t soon(struct sys *s) { return sys_after(s, 20 * SYS_SEC); }
+uint64_t soon(struct sys *s) { return sys_after(s, 120 * SYS_SEC); }
 
 #define DECODE(kind) \
 	struct service *v = arg; \

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-uint64_t soon(struct sys *s) { return sys_after(s, 30 * SYS_SEC); }
+uint64_t soon(struct sys *s) { return sys_after(s, 120 * SYS_SEC); }
 
 void pattern(uint64_t seed, void *p, size_t len)
 {
