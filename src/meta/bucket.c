@@ -396,7 +396,7 @@ int shard_bucket_drop(struct shard *sh, struct shard_call *c, const struct msg_b
 	struct bucket *b;
 	int rc;
 
-	if ((rc = shard_writable(sh, c)) < 0 ||
+	if ((rc = shard_may_free(sh, c)) < 0 ||
 		(rc = answer_recall(sh, c, OP_bucket_drop, &a)) != 0)
 		return rc < 0 ? rc : 0;
 	if ((rc = bucket_use(sh, c, m->bucket, &b)) < 0)

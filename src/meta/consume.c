@@ -39,7 +39,7 @@ int mark_take(struct shard *sh, struct shard_call *c, const struct spot *at)
 	int rc;
 
 	check(s != NULL);
-	if ((rc = shard_writable(sh, c)) < 0)
+	if ((rc = shard_may_free(sh, c)) < 0)
 		return rc;
 	if (s->n_marks >= LIMIT_MARKS_PER_SESSION_MAX)
 		return err_set(&c->note, E_BUSY, "%d files read for deletion and not yet done",

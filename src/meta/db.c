@@ -18,6 +18,10 @@ static uint8_t *pend(struct db *db, size_t len)
 	size_t need = (p->any ? p->len : LOG_HEADER_BYTES) + len + 8;
 
 	check(db->walks == 0);
+	if (db->failed && p->any) { /* it will never be written */
+		p->len = LOG_HEADER_BYTES;
+		need = p->len + len + 8;
+	}
 	if (need > p->cap) {
 		while (p->cap < need)
 			p->cap = p->cap == 0 ? PENDING_FIRST : p->cap * 2;
@@ -326,46 +330,31 @@ void db_want_sync(struct db *db)
 		waitq_wake_one(&db->sync);
 }
 
+/* What is applied must find room in the log: a memtable is merged only when all of it is written.
+ */
+bool db_log_short(const struct db *db)
+{
+	uint64_t need = db->o.log_segment_bytes / 4;
+
+	need += db->pending.any ? db->pending.len : 0;
+	need += db->writing.any ? db->writing.len : 0;
+	return db->full && log_left(db->log) < need;
+}
+
 bool db_pressed(const struct db *db)
 {
-	return memtable_bytes(db->active) > 2 * db->o.memtable_bytes_max || log_tight(db->log);
+	return db->stuck || db_log_short(db) ||
+	       memtable_bytes(db->active) > 2 * db->o.memtable_bytes_max ||
+	       (db->pending.any && db->pending.len > DB_PENDING_BYTES_MAX);
 }
 
-/* ---- ids ---- */
-void db_ask_ids(struct db *db)
+int db_room(const struct db *db)
 {
-	uint8_t key = DB_ID_KEY, value[8];
-
-	db->id_asked += DB_IDS_BLOCK;
-	put_le64(value, db->id_asked);
-	db_put(db, bytes_of(&key, 1), bytes_of(value, sizeof value));
-	db->id_asked_index = db_seen(db);
-	db_want_sync(db);
-}
-
-void db_ids_synced(struct db *db)
-{
-	if (db->synced >= db->id_asked_index)
-		db->id_mark = db->id_asked;
-}
-
-uint64_t db_next_ids(struct db *db, uint32_t n)
-{
-	uint64_t first = db->id_next;
-
-	check(n > 0 && n <= DB_IDS_BLOCK / 4);
-	if (db->id_asked == db->id_mark && db->id_mark - db->id_next < DB_IDS_BLOCK / 2 + n)
-		db_ask_ids(db);
-	if (db->id_mark - db->id_next < n)
-		return 0;
-	db->id_next += n;
-	check(db->id_next <= db->id_mark); /* (D3) */
-	return first;
-}
-
-uint64_t db_next_id(struct db *db)
-{
-	return db_next_ids(db, 1);
+	if (db->failed)
+		return db->why_rc;
+	if (db->full || log_tight(db->log))
+		return E_FULL;
+	return db_pressed(db) ? E_BUSY : 0;
 }
 
 void db_status(const struct db *db, struct db_status *ret_st)

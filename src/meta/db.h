@@ -16,25 +16,31 @@
 struct db;
 struct db_opts {
 	const char *dir;
-	uint64_t memtable_bytes_max; /* freeze and merge beyond it; 0: default */
-	uint64_t merge_log_bytes; /* and when the log behind the last merge is longer; 0: default */
-	uint64_t merge_every_ns; /* and at least this often when there is something; 0: default */
-	uint64_t tree_bytes_max; /* map size of the tree; 0: default */
-	uint64_t log_segment_bytes; /* 0: default */
+	/* 0: default; that of memtable and log is less where the disk is small */
+	uint64_t memtable_bytes_max; /* freeze and merge beyond it; twice that is kept back on disk
+				      */
+	uint64_t merge_log_bytes;    /* and when the log behind the last merge is longer */
+	uint64_t merge_every_ns;     /* and at least this often when there is something */
+	uint64_t tree_bytes_max;     /* map size of the tree */
+	uint64_t log_segment_bytes;
+	/* Log kept behind the older copy of the tree before another copy is made, or the length of
+	 * the tree where that is more. */
+	uint64_t log_keep_bytes;
 	/* Called on the loop, never parking, just before what is pending becomes a record: may
 	 * still db_put() and db_delete(), which then belong to that record (sums kept in memory
 	 * meanwhile). */
 	void (*sealing)(void *arg);
 	/* Called on the loop, never parking, when an index moved: let replies out. */
 	void (*moved)(void *arg, uint64_t written, uint64_t synced);
-	/* The log failed (E_IO, E_FULL) or the tree has (E_CORRUPT; the next db_open() makes
-	 * another): nothing is written any more, moved() is not called again. */
+	/* The log failed (E_IO) or the tree has (E_CORRUPT; the next db_open() makes another):
+	 * nothing is written any more, moved() is not called again.  A full disk is no failure:
+	 * what does not fit waits, and db_room() tells. */
 	void (*failed)(void *arg, int rc, const struct err_note *note);
 	void *arg;
 };
 /* Opens or creates; replays the log over the tree.  Its fibers (flusher, syncer, merger) run in g.
  * E_CORRUPT: rot below the watermark; note says what and where.  E_INUSE: another process has it.
- */
+ * E_FULL: not even what was kept back is room enough for another segment of the log. */
 PARKS int db_open(struct sys *s, struct group *g, const struct db_opts *o, struct db **ret_db,
 	struct err_note *note);
 PARKS int db_close(
@@ -69,7 +75,11 @@ uint64_t db_seen(const struct db *db); /* index that covers everything applied s
 uint64_t db_written(const struct db *db);
 uint64_t db_synced(const struct db *db);
 void db_want_sync(struct db *db); /* what is pending now is to be synced */
-/* Back-pressure: true while merges cannot keep up; writers answer E_BUSY or wait. */
+/* To be asked by a request before it writes.  0; E_BUSY: db_pressed(); E_FULL: the disk is full,
+ * and what room was kept back is for what makes room: deletes need not ask; or what made the db
+ * fail. */
+int db_room(const struct db *db);
+/* Back-pressure: true while merges or the log cannot keep up; writers answer E_BUSY or wait. */
 bool db_pressed(const struct db *db);
 
 /* Ids from a synced high-water mark, ascending, never given twice.  0 when the block is used up and

@@ -110,6 +110,7 @@ struct db_opts kit_opts(struct kit *k, const char *dir)
 		.merge_every_ns = 40 * SYS_MS,
 		.tree_bytes_max = 64 << 20,
 		.log_segment_bytes = 64 << 10,
+		.log_keep_bytes = 256 << 10,
 		.moved = on_moved,
 		.failed = on_failed,
 		.arg = k,

@@ -1,31 +1,47 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Opening and closing.
  *
- *   dir/tree      the merged rows          dir/log/   the log
- *   dir/tree.old  an older copy of them, which the log still reaches back to
+ *   dir/tree        the merged rows         dir/log/   the log
+ *   dir/old.INDEX   an older copy of them, which the log still reaches back to
+ *   dir/tree.bad    the last tree that could not be trusted
+ *   dir/reserve     room for a merge on a full disk
  *
- * A tree that does not open is put aside as tree.bad and the older copy takes its place; without
- * one the whole log is replayed, if it has not been cut.  Doubts about the log are another matter:
- * a log that ends before the rows has lost what was synced, and going back to older rows would
- * bring back what was deleted.  Nothing is moved then. */
+ * A tree that does not open is put aside, and a copy of the older copy takes its place; without one
+ * the whole log is replayed.  Doubts about the log are another matter: nothing is moved then. */
 #include "base/check.h"
 #include "meta/db_own.h"
 #include <stdio.h>
 #include <stdlib.h>
 
-static void set_defaults(struct db *db, const struct db_opts *o)
+static uint64_t part(uint64_t total, uint64_t share, uint64_t max)
 {
-	db->o = *o;
-	if (db->o.memtable_bytes_max == 0)
-		db->o.memtable_bytes_max = DB_MEMTABLE_BYTES;
-	if (db->o.merge_log_bytes == 0)
-		db->o.merge_log_bytes = DB_MERGE_LOG_BYTES;
-	if (db->o.merge_every_ns == 0)
-		db->o.merge_every_ns = DB_MERGE_EVERY_NS;
-	if (db->o.tree_bytes_max == 0)
-		db->o.tree_bytes_max = DB_TREE_BYTES;
-	if (db->o.log_segment_bytes == 0)
-		db->o.log_segment_bytes = DB_SEGMENT_BYTES;
+	uint64_t bytes = total / share & ~(uint64_t)(DB_PART_BYTES_MIN - 1);
+
+	return bytes > max ? max : bytes < DB_PART_BYTES_MIN ? DB_PART_BYTES_MIN : bytes;
+}
+
+/* A small disk has room for what is kept back, too. */
+static PARKS int set_defaults(struct db *db, struct err_note *note)
+{
+	struct db_opts *o = &db->o;
+	uint64_t left, total;
+	int rc = sys_disk_room(db->sys, db->dir, &left, &total, note);
+
+	if (rc < 0)
+		return rc;
+	if (o->memtable_bytes_max == 0)
+		o->memtable_bytes_max = part(total, 16, DB_MEMTABLE_BYTES);
+	if (o->merge_log_bytes == 0)
+		o->merge_log_bytes = part(total, 8, DB_MERGE_LOG_BYTES);
+	if (o->log_segment_bytes == 0)
+		o->log_segment_bytes = part(total, 32, DB_SEGMENT_BYTES);
+	if (o->log_keep_bytes == 0)
+		o->log_keep_bytes = part(total, 8, DB_LOG_KEEP_BYTES);
+	if (o->merge_every_ns == 0)
+		o->merge_every_ns = DB_MERGE_EVERY_NS;
+	if (o->tree_bytes_max == 0)
+		o->tree_bytes_max = DB_TREE_BYTES;
+	return 0;
 }
 
 static void db_free(struct db *db)
@@ -37,46 +53,47 @@ static void db_free(struct db *db)
 	memtable_free(db->frozen);
 	memtable_pool_fini(&db->pool);
 	free(db->pending.room);
-	free(db->spare.room);
+	free(db->writing.room);
+	sys_close(db->lock);
 	free(db);
 }
 
-static int replay(
-	void *arg, const struct log *l, uint64_t index, struct bytes payload, bool durable)
+/* ---- the tree ---- */
+static PARKS int open_named(
+	struct db *db, const char *name, struct tree **ret_t, struct err_note *note)
 {
-	struct reader r = reader_of(payload.p, payload.len);
-	struct db *db = arg;
-	struct effect e;
-
-	while (effect_get(&r, &e))
-		db_apply(db, &e);
-	if (!r.ok || reader_left(&r) != 0)
-		return E_CORRUPT;
-	db->sealed = index;
-	return 0;
+	return tree_open(db->sys, db->dir, name, db->o.tree_bytes_max, ret_t, note);
 }
 
-static PARKS int open_log(struct db *db, struct err_note *note)
+static PARKS int put_aside(struct db *db, struct err_note *note)
 {
-	struct log_opts o = { .dir = db->log_dir,
-		.segment_bytes = db->o.log_segment_bytes,
-		.after = tree_mark(db->tree).index,
-		.must_uuid_hi = tree_mark(db->tree).uuid_hi,
-		.must_uuid_lo = tree_mark(db->tree).uuid_lo,
-		.replay = replay,
-		.arg = db };
-	struct tree_mark mark = tree_mark(db->tree);
+	int rc = tree_remove(db->sys, db->dir, "tree.bad", note);
+
+	if (rc == 0)
+		rc = tree_rename(db->sys, db->dir, "tree", "tree.bad", note);
+	return rc < 0 ? rc : tree_remove(db->sys, db->dir, "tree", note); /* its lock file */
+}
+
+/* The older copy stays what it is. */
+static PARKS int restore(struct db *db, struct err_note *note)
+{
+	char name[DB_NAME_MAX];
+	struct tree *old;
 	int rc;
 
-	db->active = memtable_new(&db->pool, db->seed);
-	sys_secret(db->sys, &o.uuid_hi, sizeof o.uuid_hi);
-	sys_secret(db->sys, &o.uuid_lo, sizeof o.uuid_lo);
-	db->sealed = mark.index;
-	if ((rc = log_open(db->sys, &o, &db->log, note)) < 0)
-		return rc;
-	db->merged = mark.index;
-	db->sealed = db->written = db->synced = log_index(db->log);
-	return 0;
+	if (db->old_index == 0)
+		return 0;
+	sys_reached(db->sys, "db: the tree made from its older copy");
+	db_old_name(db->old_index, name);
+	rc = open_named(db, name, &old, note);
+	if (rc < 0)
+		return err_wrap(note, rc, "the older copy");
+	if (tree_mark(old).index != db->old_index)
+		rc = err_set(note, E_CORRUPT, "%s/%s stands at another index", db->dir, name);
+	else
+		rc = tree_copy(old, "tree", note);
+	tree_close(old);
+	return rc < 0 ? err_wrap(note, rc, "the older copy") : 0;
 }
 
 static void each_name(void *arg, const char *name)
@@ -86,72 +103,120 @@ static void each_name(void *arg, const char *name)
 	*there = *there || strcmp(name, "tree") == 0;
 }
 
-/* The tree is in doubt, or gone: puts it aside and the older copy in its place. */
-static PARKS int use_older(struct db *db, bool there, struct err_note *note)
-{
-	int rc = 0;
-
-	if (there) {
-		rc = tree_remove(db->sys, db->dir, "tree.bad", note);
-		if (rc == 0)
-			rc = tree_rename(db->sys, db->dir, "tree", "tree.bad", note);
-	}
-	if (rc == 0)
-		rc = tree_remove(db->sys, db->dir, "tree", note); /* its lock file */
-	if (rc == 0)
-		rc = tree_rename(db->sys, db->dir, "tree.old", "tree", note);
-	if (rc == 0)
-		sys_reached(db->sys, "db: the tree made from its older copy");
-	return rc == E_NOTFOUND ? 0 : rc;
-}
-
 static PARKS int open_tree(struct db *db, struct err_note *note)
 {
-	uint64_t bytes_max = db->o.tree_bytes_max;
 	bool there = false;
 	int rc = sys_list_dir(db->sys, db->dir, each_name, &there, note);
 
-	if (rc < 0)
+	if (rc < 0 || (rc = db_old_find(db, note)) < 0)
 		return rc;
 	if (there) {
-		rc = tree_open(db->sys, db->dir, "tree", bytes_max, &db->tree, note);
+		rc = open_named(db, "tree", &db->tree, note);
+		if (rc == 0 && tree_mark(db->tree).index < db->old_index)
+			rc = err_set(note, E_CORRUPT,
+				"%s/tree: its newest rows are gone: it stands before its older "
+				"copy",
+				db->dir);
 		if (rc != E_CORRUPT)
 			return rc;
+		tree_close(db->tree);
+		db->tree = NULL;
 		sys_log(db->sys, note->text);
+		if ((rc = put_aside(db, note)) < 0)
+			return rc;
 	}
-	if ((rc = use_older(db, there, note)) < 0)
-		return rc;
-	return tree_open(db->sys, db->dir, "tree", bytes_max, &db->tree, note);
+	rc = restore(db, note);
+	return rc < 0 ? rc : open_named(db, "tree", &db->tree, note);
 }
 
-/* ---- ids ---- */
-static int find_ids(struct db *db, struct err_note *note)
+/* ---- the log ---- */
+/* Merges on the way when there is much of it, but only what is durable: the tree must never be
+ * ahead of the log.  On a full disk it all stays in memory. */
+static PARKS int replay(
+	void *arg, const struct log *l, uint64_t index, struct bytes payload, bool durable)
 {
-	uint8_t key = DB_ID_KEY;
-	struct bytes value;
-	int rc = db_get(db, bytes_of(&key, 1), &value);
+	struct reader r = reader_of(payload.p, payload.len);
+	struct err_note note;
+	struct db *db = arg;
+	struct effect e;
+	int rc;
 
-	if (rc < 0 && rc != E_NOTFOUND)
-		return err_set(note, rc, "the mark of ids cannot be read");
-	if (rc == 0 && value.len != 8)
-		return err_set(note, E_CORRUPT, "the mark of ids cannot be read");
-	db->id_next = rc == 0 ? le64(value.p) : DB_ALLOCATOR + 1;
-	db->id_mark = db->id_asked = db->id_next;
+	while (effect_get(&r, &e))
+		db_apply(db, &e);
+	if (!r.ok || reader_left(&r) != 0)
+		return E_CORRUPT;
+	db->sealed = index;
+	if (!durable || db->full || !db_memtable_full(db))
+		return 0;
+	db->uuid_hi = log_uuid(l, &db->uuid_lo);
+	db_freeze(db);
+	rc = db_merge_now(db, &note);
+	db->full = rc == E_FULL;
+	return db->full ? 0 : rc;
+}
+
+static PARKS int open_log(struct db *db, struct err_note *note)
+{
+	struct tree_mark mark = tree_mark(db->tree);
+	struct log_opts o = { .dir = db->log_dir,
+		.segment_bytes = db->o.log_segment_bytes,
+		.after = mark.index,
+		.must_uuid_hi = mark.uuid_hi,
+		.must_uuid_lo = mark.uuid_lo,
+		.replay = replay,
+		.arg = db };
+	int rc;
+
+	sys_secret(db->sys, &o.uuid_hi, sizeof o.uuid_hi);
+	sys_secret(db->sys, &o.uuid_lo, sizeof o.uuid_lo);
+	db->active = memtable_new(&db->pool, db->seed);
+	db->sealed = db->merged = mark.index;
+	if ((rc = log_open(db->sys, &o, &db->log, note)) < 0)
+		return rc;
+	db->uuid_hi = log_uuid(db->log, &db->uuid_lo);
+	db->sealed = db->written = db->synced = log_index(db->log);
 	return 0;
 }
 
-static PARKS int first_ids(struct db *db, struct err_note *note)
+static void undo_open(struct db *db)
 {
-	int rc = 0;
-
-	db_ask_ids(db);
-	while (rc == 0 && db->id_mark == db->id_next && !db->failed)
-		rc = waitq_wait(&db->idle, sys_after(db->sys, 30 * SYS_SEC));
-	if (db->failed)
-		return err_set(note, db->why_rc, "%s", db->why.text);
-	return rc < 0 ? err_set(note, rc, "%s: the log cannot be written", db->dir) : 0;
+	tree_close(db->tree);
+	memtable_free(db->active);
+	memtable_free(db->frozen);
+	db->tree = NULL;
+	db->active = db->frozen = NULL;
+	db->full = false;
 }
 
+/* On a full disk nothing could be deleted before it is open: so with what was kept for that.  The
+ * older copy only when nobody needs it to make the tree. */
+static PARKS int open_rows(struct db *db, struct err_note *note)
+{
+	struct err_note ignored;
+	int rc, room_rc;
+
+	db->reserved = true; /* there or not */
+	for (;;) {
+		rc = open_tree(db, note);
+		if (rc == 0)
+			rc = open_log(db, note);
+		if (rc != E_FULL)
+			break;
+		if (db->reserved)
+			room_rc = db_reserve_drop(db, &ignored);
+		else if (db->tree != NULL && db->old_index != 0)
+			room_rc = db_old_drop(db, &ignored);
+		else
+			return rc;
+		if (room_rc < 0)
+			return rc;
+		undo_open(db);
+	}
+	db->reserved = false; /* the merger looks */
+	return rc;
+}
+
+/* ---- the directory ---- */
 /* A directory is durable when the one that names it is synced. */
 static PARKS int sync_parent(struct db *db, struct err_note *note)
 {
@@ -179,6 +244,18 @@ static PARKS int make_dirs(struct db *db, const char *dir, struct err_note *note
 	return sys_sync_dir(db->sys, db->dir, note);
 }
 
+/* Before anything is looked at: another process may be about to move it. */
+static PARKS int take_lock(struct db *db, struct err_note *note)
+{
+	char path[DB_DIR_MAX + DB_NAME_MAX];
+	int rc;
+
+	snprintf(path, sizeof path, "%s/lock", db->dir);
+	if ((rc = sys_open(db->sys, path, SYS_WRITE | SYS_CREATE, &db->lock, note)) < 0)
+		return rc;
+	return sys_lock(db->lock, note);
+}
+
 int db_open(struct sys *s, struct group *g, const struct db_opts *o, struct db **ret_db,
 	struct err_note *note)
 {
@@ -189,19 +266,20 @@ int db_open(struct sys *s, struct group *g, const struct db_opts *o, struct db *
 		return err_set(note, E_NOMEM, "no memory for a shard's rows");
 	db->sys = s;
 	db->fibers = g;
-	set_defaults(db, o);
+	db->o = *o;
 	sys_secret(s, &db->seed, sizeof db->seed);
 	memtable_pool_init(&db->pool);
 	waitq_init(&db->dirty);
 	waitq_init(&db->sync);
 	waitq_init(&db->merge);
-	waitq_init(&db->idle);
-	if ((rc = make_dirs(db, o->dir, note)) < 0 || (rc = open_tree(db, note)) < 0 ||
-		(rc = open_log(db, note)) < 0 || (rc = find_ids(db, note)) < 0) {
+	waitq_init(&db->moved);
+	if ((rc = make_dirs(db, o->dir, note)) < 0 || (rc = take_lock(db, note)) < 0 ||
+		(rc = set_defaults(db, note)) < 0 || (rc = open_rows(db, note)) < 0 ||
+		(rc = db_ids_find(db, note)) < 0) {
 		db_free(db);
 		return rc;
 	}
-	if ((rc = db_start(db, g)) == 0 && (rc = first_ids(db, note)) == 0) {
+	if ((rc = db_start(db, g)) == 0 && (rc = db_ids_first(db, note)) == 0) {
 		*ret_db = db;
 		return 0;
 	}
@@ -214,12 +292,12 @@ int db_open(struct sys *s, struct group *g, const struct db_opts *o, struct db *
 /* ---- closing ---- */
 static PARKS int settle(struct db *db)
 {
-	uint64_t until_ns = sys_after(db->sys, 60 * SYS_SEC);
+	uint64_t until_ns = sys_after(db->sys, db->stuck ? SYS_SEC : 60 * SYS_SEC);
 	int rc = 0;
 
 	while (rc == 0 && !db->failed && (db->pending.any || db->synced < db->sealed)) {
 		db_want_sync(db);
-		rc = waitq_wait(&db->idle, until_ns);
+		rc = waitq_wait(&db->moved, until_ns);
 	}
 	return db->failed ? db->why_rc : rc;
 }
@@ -229,17 +307,13 @@ static PARKS int merge_rest(struct db *db, struct err_note *note)
 {
 	int rc = 0;
 
-	for (int i = 0; rc == 0 && i < 2; i++) {
-		if (db->frozen != NULL)
-			rc = db_merge_now(db, note);
-		if (rc == 0 && i == 0 && !memtable_empty(db->active)) {
-			db->frozen = db->active;
-			db->frozen_index = db->sealed;
-			memtable_freeze(db->frozen);
-			db->active = memtable_new(&db->pool, db->seed);
-		}
+	if (db->frozen != NULL)
+		rc = db_merge_now(db, note);
+	if (rc == 0 && db->sealed > db->merged) {
+		db_freeze(db);
+		rc = db_merge_now(db, note);
 	}
-	return rc;
+	return rc == E_FULL ? 0 : rc;
 }
 
 int db_close(struct db *db, struct err_note *note)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* db_own.h: the inside of a db, for db.c (reading and writing), db_run.c (its fibers) and
- * db_open.c. */
+/* db_own.h: the inside of a db: db.c (reading and writing), db_ids.c, db_run.c (writing the log),
+ * db_merge.c (merging), db_open.c. */
 #ifndef META_DB_OWN_H
 #define META_DB_OWN_H
 #include "meta/db.h"
@@ -10,13 +10,19 @@
 #include "meta/tree.h"
 
 enum {
+	/* at most; less where the disk is small */
 	DB_MEMTABLE_BYTES = 64 << 20,
 	DB_MERGE_LOG_BYTES = 128 << 20, /* a second or two of a start */
-	DB_SEGMENT_BYTES = 64 << 20,
+	DB_SEGMENT_BYTES = 32 << 20,
+	DB_LOG_KEEP_BYTES = 256 << 20, /* of log behind the older copy before another is made */
+	DB_PART_BYTES_MIN = 1 << 20,
+	DB_RESERVE_TIMES = 2,   /* the memtable: its rows, and the pages that they change */
 	DB_IDS_BLOCK = 1 << 20, /* seconds of puts: the next block is durable long before */
 	DB_ID_KEY = 1,          /* a table of its own, before those of rows.def */
 	DB_DIR_MAX = 400,
-	DB_OLD_COPY_BYTES = 256 << 20, /* of log since the older copy before another is made */
+	DB_NAME_MAX = 32,
+	DB_PENDING_BYTES_MAX = 16 << 20, /* beyond it writers are told to wait */
+	DB_PENDING_BYTES_KEEP = 1 << 20, /* larger rooms are given back */
 };
 /* Rows that are written over again, or read soon, should be merged late; a start reads all the log
  * behind the last merge. */
@@ -25,6 +31,7 @@ enum {
 #define DB_TREE_BYTES     (UINT64_C(64) << 30)
 #define DB_ALLOCATOR      UINT64_C(0) /* top 16 bits of ids: who gave them */
 #define DB_RETRY_NS       SYS_SEC
+#define DB_REST_NS        (10 * SYS_SEC)
 
 struct iter;
 
@@ -40,39 +47,57 @@ struct db {
 	struct group *fibers;
 	struct db_opts o;
 	char dir[DB_DIR_MAX], log_dir[DB_DIR_MAX + 8];
+	struct sys_file *lock;
 	struct log *log;
+	uint64_t uuid_hi, uuid_lo; /* of the log */
 	struct tree *tree;
 	struct memtable_pool pool;
 	struct memtable *active, *frozen; /* frozen: being merged, or NULL */
 	struct iter *iters;               /* to be used again */
 	uint64_t frozen_index;            /* the last record in it */
-	struct log_place frozen_place;
-	struct pending pending, spare;    /* spare: being written, or empty */
+	struct pending pending, writing;  /* writing: sealed; only its room when nothing is */
 	uint64_t sealed, written, synced; /* indexes: given to a record, written, durable */
-	uint64_t want_sync, want_freeze_ns;
-	uint64_t merged, old_index, old_log_bytes;
+	uint64_t want_sync;
+	uint64_t merged, old_index; /* old_index: of the older copy of the tree; 0: there is none */
 	uint64_t id_next, id_mark, id_asked; /* ids below id_mark are durable as given */
 	uint64_t id_asked_index;
 	uint64_t fresh_log_bytes; /* since the last freeze */
 	uint64_t records, syncs, merges, seed;
 	uint32_t walks; /* under way: changes are a bug meanwhile */
-	struct waitq dirty, sync, merge, idle;
+	struct waitq dirty, sync, merge, moved;
 	int why_rc; /* of the first failure */
 	struct err_note why;
 	bool failed, freeze;
-	bool rotten; /* a read found a row of the tree that nobody merged */
+	bool full;     /* the disk was: only what makes room is done */
+	bool stuck;    /* a record waits for room */
+	bool reserved; /* the file `reserve` is there */
+	bool rotten;   /* a read found a row of the tree that nobody merged */
 };
 
 /* ---- db.c ---- */
 void db_apply(struct db *db, const struct effect *e); /* to the active memtable */
 bool db_memtable_full(const struct db *db);
+bool db_log_short(const struct db *db); /* the disk is full, and so is the log, nearly */
 void db_iters_free(struct db *db);
-void db_ask_ids(struct db *db); /* writes a higher mark, wants it synced */
+
+/* ---- db_ids.c ---- */
+int db_ids_find(struct db *db, struct err_note *note);
+PARKS int db_ids_first(struct db *db, struct err_note *note); /* until ids can be given */
 void db_ids_synced(struct db *db);
 
-/* ---- db_run.c ---- */
+/* ---- db_run.c: flusher and syncer ---- */
 int db_start(struct db *db, struct group *g);
+void db_fail(struct db *db, int rc, const struct err_note *note);
+
+/* ---- db_merge.c: the merger, and what it keeps ---- */
+PARKS int db_merger(void *arg);
+void db_freeze(struct db *db); /* the active memtable, which ends with a record; none is frozen */
 PARKS int db_merge_now(
 	struct db *db, struct err_note *note); /* frozen into the tree; no fibers needed */
-void db_fail(struct db *db, int rc, const struct err_note *note);
+/* The newest older copy; what is left of others goes. */
+PARKS int db_old_find(struct db *db, struct err_note *note);
+void db_old_name(uint64_t index, char to[DB_NAME_MAX]);
+/* Where the disk is full: what can be done without. */
+PARKS int db_old_drop(struct db *db, struct err_note *note);
+PARKS int db_reserve_drop(struct db *db, struct err_note *note);
 #endif

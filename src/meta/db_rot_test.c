@@ -43,7 +43,7 @@ static struct db_opts opts(struct world *w)
 {
 	struct db_opts o = kit_opts(&w->k, "/db");
 
-	o.memtable_bytes_max = 64 << 20; /* nothing is merged: the rows are in the log alone */
+	o.memtable_bytes_max = 4 << 20; /* nothing is merged: the rows are in the log alone */
 	o.merge_every_ns = 100000 * SYS_SEC;
 	o.log_segment_bytes = 16 << 10;
 	return o;

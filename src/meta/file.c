@@ -265,7 +265,7 @@ int shard_done(struct shard *sh, struct shard_call *c, const struct msg_done *m)
 	struct spot at;
 	int rc;
 
-	if ((rc = shard_writable(sh, c)) < 0 || (rc = answer_recall(sh, c, OP_done, &a)) != 0)
+	if ((rc = shard_may_free(sh, c)) < 0 || (rc = answer_recall(sh, c, OP_done, &a)) != 0)
 		return rc < 0 ? rc : 0;
 	if ((rc = bucket_use(sh, c, m->bucket, &b)) < 0)
 		return rc;
@@ -296,7 +296,7 @@ int shard_delete(struct shard *sh, struct shard_call *c, const struct msg_delete
 	struct spot at;
 	int rc;
 
-	if ((rc = shard_writable(sh, c)) < 0)
+	if ((rc = shard_may_free(sh, c)) < 0)
 		return rc;
 	if ((m->flags & ~PUT_IF_VERSION) != 0)
 		return err_set(&c->note, E_INVALID, "delete does not know flags %#x",

@@ -356,7 +356,7 @@ int shard_grant(
 int shard_grant_return(struct shard *sh, struct shard_call *c, const struct msg_grant_return *m)
 {
 	struct room_grant_info info;
-	int rc = shard_writable(sh, c);
+	int rc = shard_may_free(sh, c);
 
 	if (rc < 0)
 		return rc;

@@ -159,7 +159,7 @@ int large_register(struct shard *sh, struct shard_call *c, const struct msg_stor
 	struct wire_list devices = m->devices;
 	struct sub_device_info d;
 	struct server_slot *s;
-	int rc = shard_writable(sh, c);
+	int rc = shard_may_free(sh, c);
 
 	if (rc < 0)
 		return rc;

@@ -193,6 +193,18 @@ static uint64_t end_of(const struct log *l)
 	return l->at < l->guard ? l->guard : l->at;
 }
 
+bool log_crowded(const struct log *l)
+{
+	return l->n_unsynced >= LOG_UNSYNCED_MAX - 1;
+}
+
+uint64_t log_left(const struct log *l)
+{
+	uint64_t end = end_of(l), left = end < l->segment_bytes ? l->segment_bytes - end : 0;
+
+	return left + (l->next != NULL ? l->segment_bytes : 0);
+}
+
 int log_append(struct log *l, uint8_t *room, size_t payload_len, struct err_note *note)
 {
 	struct record r;

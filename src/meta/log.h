@@ -67,11 +67,13 @@ PARKS int log_append(struct log *l, uint8_t *room, size_t payload_len, struct er
 /* Everything appended before the call is durable when it returns 0; *ret_index names it.  Appends
  * go on meanwhile; one sync at a time.  After an error the log is dead. */
 PARKS int log_sync(struct log *l, uint64_t *ret_index, struct err_note *note);
+bool log_crowded(const struct log *l); /* syncs cannot keep up: no append before the next one */
 /* Makes the next segment's file ahead of need, so that neither an append waits for it nor a full
  * disk is found out too late: E_FULL tells that only the rest of this segment is left. */
 PARKS int log_prepare(struct log *l, struct err_note *note);
 bool log_wants_prepare(const struct log *l);
-bool log_tight(const struct log *l); /* the last log_prepare() found the disk full */
+uint64_t log_left(const struct log *l); /* bytes that fit without another file */
+bool log_tight(const struct log *l);    /* the last log_prepare() found the disk full */
 /* Forgets the segments that hold nothing behind index. */
 PARKS int log_cut(struct log *l, uint64_t index, struct err_note *note);
 #endif

@@ -173,7 +173,7 @@ int shard_job_drop(struct shard *sh, struct shard_call *c, uint64_t job, struct 
 {
 	struct shard_freed f = { .files = 0 };
 	struct job_use *u;
-	int rc = shard_writable(sh, c);
+	int rc = shard_may_free(sh, c);
 
 	check(job != 0);
 	if (rc < 0)

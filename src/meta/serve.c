@@ -66,7 +66,7 @@ static void answer_at(struct serve *v, struct rpc_request *r, const struct shard
 {
 	struct rpc_gate g = { seen, c->sync };
 
-	if (shard_failed(v->sh) != 0)
+	if (shard_failed(v->sh) != 0 || rc == E_FULL || rc == E_BUSY)
 		g = RPC_NOW; /* it says nothing about what was not written */
 	if (rc < 0)
 		rpc_reply_error(r, rc, &c->note, g);

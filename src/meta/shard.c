@@ -5,13 +5,21 @@
 
 enum { FORMAT = 1, TIDY_MS = 500 };
 
-int shard_writable(const struct shard *sh, struct shard_call *c)
+int shard_may_free(const struct shard *sh, struct shard_call *c)
 {
 	int rc = shard_ready(sh, c);
 
 	if (rc == 0 && db_pressed(sh->db))
 		return err_set(&c->note, E_BUSY, "merges cannot keep up");
 	return rc;
+}
+
+int shard_writable(const struct shard *sh, struct shard_call *c)
+{
+	if (sh->failed == 0 && db_room(sh->db) == E_FULL)
+		return err_set(&c->note, E_FULL,
+			"the disk under the metadata is full: only deletes are taken");
+	return shard_may_free(sh, c);
 }
 
 void shard_want_sync(struct shard *sh, struct shard_call *c)

@@ -121,8 +121,10 @@ enum { LIST_STEPS_MAX = 4096 };
 
 /* ---- for the controller, which keeps rows of its own here ---- */
 struct db *shard_db(struct shard *sh);
-/* Before and behind a change of its own, as the requests here do it. */
+/* Before and behind a change of its own, as the requests here do it.  E_BUSY: merges cannot keep
+ * up; E_FULL: the disk is full, for what does not make room on it. */
 int shard_writable(const struct shard *sh, struct shard_call *c);
+int shard_may_free(const struct shard *sh, struct shard_call *c);
 void shard_want_sync(struct shard *sh, struct shard_call *c); /* before shard_keep() */
 /* 0: the request is new; 1: it was answered, with first; or an error. */
 int shard_recall(struct shard *sh, struct shard_call *c, uint16_t op, uint64_t *ret_first);

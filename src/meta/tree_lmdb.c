@@ -307,6 +307,8 @@ int tree_get(struct tree *t, struct bytes key, struct bytes *ret_value)
 	struct place at;
 	int rc = 0;
 
+	if (t->read == NULL) /* tree_rest() has failed */
+		return E_IO;
 	if (!t->has_table[key.p[0]])
 		return E_NOTFOUND;
 	at.dbi = t->tables[key.p[0]];
@@ -481,7 +483,7 @@ static int seek(struct tree_cursor *c, struct bytes from)
 void tree_cursor_seek(struct tree_cursor *c, struct bytes from)
 {
 	check(from.len <= MEMTABLE_KEY_BYTES_MAX);
-	c->rc = seek(c, from);
+	c->rc = c->t->read != NULL ? seek(c, from) : MDB_BAD_TXN;
 }
 
 /* The row of the lowest level that is next: MDB_NOTFOUND at the end of the level. */
@@ -610,13 +612,16 @@ void tree_status(const struct tree *t, struct tree_status *ret_st)
 	uint64_t pages = 0;
 	MDB_stat st;
 
+	*ret_st = (struct tree_status){ .rows = t->totals.rows, .content = t->totals.content };
+	if (t->read == NULL)
+		return;
 	for (unsigned i = 0; i < TABLES; i++)
 		if (t->has_table[i] && mdb_stat(t->read, t->tables[i], &st) == 0)
 			pages += st.ms_branch_pages + st.ms_leaf_pages + st.ms_overflow_pages;
 	if (mdb_stat(t->read, t->longs, &st) == 0)
 		pages += st.ms_branch_pages + st.ms_leaf_pages + st.ms_overflow_pages;
-	*ret_st = (struct tree_status){ env_bytes(t), pages * st.ms_psize, t->totals.rows,
-		t->totals.content };
+	ret_st->bytes = env_bytes(t);
+	ret_st->resident_bytes = pages * st.ms_psize;
 }
 
 /* ---- copies ---- */
@@ -659,11 +664,13 @@ int tree_copy(struct tree *t, const char *name, struct err_note *note)
 		return rc;
 	if ((rc = sys_work(t->sys, copy_work, &c)) < 0)
 		return err_set(note, rc, "copy %s", t->path);
-	if (c.rc != 0)
-		return tree_fail(note, c.rc, "copy", t->path);
-	if ((rc = copy_sync(t, path, note)) < 0)
-		return rc;
-	return tree_rename(t->sys, t->dir, to, name, note);
+	rc = tree_fail(note, c.rc, "copy", t->path);
+	if (rc == 0)
+		rc = copy_sync(t, path, note);
+	if (rc == 0)
+		return tree_rename(t->sys, t->dir, to, name, note);
+	(void)tree_remove(t->sys, t->dir, to, NULL); /* its room is needed */
+	return rc;
 }
 
 int tree_rename(

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { PAGE_BYTES = 4096, NO_TABLE = TABLES };
+enum { PAGE_BYTES = 4096, NO_TABLE = TABLES, ROOM_BYTES_MIN = 1 << 20, MDB_EIO = 5 };
 
 struct merge {
 	struct tree *t;
@@ -398,6 +398,15 @@ static void merge_work(void *arg)
 	g->rc = mdb_txn_commit(g->txn); /* synced */
 }
 
+/* LMDB takes a write that the end of the disk cut short for an error of the device.  Neither has
+ * changed what the tree is: the pages were free ones, and another try writes them all again. */
+static PARKS bool is_full(const struct tree *t)
+{
+	uint64_t left, total;
+
+	return sys_disk_room(t->sys, t->dir, &left, &total, NULL) == 0 && left < ROOM_BYTES_MIN;
+}
+
 static PARKS int merge(struct merge *g, struct err_note *note)
 {
 	struct tree *t = g->t;
@@ -406,6 +415,8 @@ static PARKS int merge(struct merge *g, struct err_note *note)
 
 	if (rc < 0)
 		return err_set(note, rc, "merge into %s", t->path);
+	if (g->rc == MDB_EIO && is_full(t))
+		return err_set(note, E_FULL, "%s %s: the disk is full", g->what, t->path);
 	if (g->rc != 0)
 		return tree_fail(note, g->rc, g->what, t->path);
 	if ((rc = tree_renew(t)) != 0)

@@ -212,6 +212,8 @@ static PARKS int write_whole(struct tree *t, const char *path, struct err_note *
 		if (rc == 0)
 			rc = sys_sync(f, note);
 		sys_close(f);
+		if (rc == E_FULL) /* what there was of it */
+			(void)sys_unlink(t->sys, path, NULL);
 	}
 	free(b.p);
 	return rc;

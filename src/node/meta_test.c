@@ -143,6 +143,17 @@ static int put(struct peer *p, uint64_t b, const char *name, const char *data, u
 	return put_as(p, b, name, data, flags, &cookie);
 }
 
+static int del(struct peer *p, uint64_t b, const char *name)
+{
+	struct msg_delete q = { .bucket = b, .name = bytes_of(name, strlen(name)) };
+	struct rpc_call call = { .op = OP_delete, .msg = &q };
+	struct msg_ok ok;
+	int rc = ask(p, &call, OP_ok, &ok);
+
+	rpc_call_fini(&call);
+	return rc;
+}
+
 static int get_within(struct peer *p, uint64_t b, const char *name, const char *data,
 	unsigned flags, uint32_t wait_ms)
 {
@@ -325,13 +336,15 @@ static int acknowledged_is_kept(struct sys *s, void *arg)
 	return 0;
 }
 
-/* A full disk under the log: the server stops with that error instead of acknowledging. */
+/* A full disk under the log: who writes is told, deletes go on, and so does the server when there
+ * is room again. */
 static int a_full_disk_is_an_error(struct sys *s, void *arg)
 {
 	static char text[4000];
+	char name[16];
 	struct peer p;
 	uint64_t b;
-	int rc = 0;
+	int rc = 0, n = 0;
 
 	until_ready(s, 1);
 	memset(text, 'x', sizeof text - 1);
@@ -339,20 +352,32 @@ static int a_full_disk_is_an_error(struct sys *s, void *arg)
 	check(enter(&p, s, tcp_addr, "job-0", 9) == 0);
 	check(bucket_at(&p, "b", &b) == 0);
 	sim_disk_full(m, true);
-	for (int i = 0; rc == 0 && i < 40000; i++)
-		rc = put(&p, b, "x", text, PUT_DURABLE);
-	check(rc == E_CLOSED || rc == E_FULL || rc == E_BUSY);
-	leave(&p);
-	check(fiber_sleep(sys_after(s, 200 * SYS_SEC)) == 0);
-	if (served != 1) { /* it may end later than the put */
-		check(served == E_FULL);
-		sim_disk_full(m, false);
-		sim_node_start(m, server_main, NULL);
-		until_ready(s, 2);
+	for (; rc == 0 && n < 40000; n++) {
+		snprintf(name, sizeof name, "x%d", n);
+		rc = put(&p, b, name, text, PUT_DURABLE);
 	}
+	check(rc == E_FULL);
+	check(n > 1000); /* what was made ready before is used */
+	for (int i = 0; i < n - 1; i++) {
+		snprintf(name, sizeof name, "x%d", i);
+		if (i % 100 == 0)
+			check(get(&p, b, name, text) == 0);
+		if (i % 2 == 0)
+			check(del(&p, b, name) == 0);
+	}
+	check(put(&p, b, "no", text, 0) == E_FULL);
 	sim_disk_full(m, false);
+	check(fiber_sleep(sys_after(s, 5 * SYS_SEC)) == 0);
+	check(put(&p, b, "yes", text, PUT_DURABLE) == 0);
+	leave(&p);
+	check(served == 1);
+	sim_node_crash(m);
+	sim_node_start(m, server_main, NULL);
+	until_ready(s, 2);
 	check(enter(&p, s, tcp_addr, "job-0", 9) == 0);
-	check(get(&p, b, "x", text) == 0);
+	check(get(&p, b, "yes", text) == 0);
+	check(get(&p, b, "x1", text) == 0);
+	check(get(&p, b, "x0", "") == E_NOTFOUND);
 	leave(&p);
 	return 0;
 }
