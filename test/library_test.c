@@ -523,6 +523,65 @@ static void test_errors(void **state)
 	wadi_writer_abort(NULL);
 }
 
+/* A get waits for the key, large or small, and no longer than it was told to. */
+static void test_waiting_get(void **state)
+{
+	struct wadi_connect_opts o = { .size = sizeof o, .token = job.token };
+	struct wadi_get_opts g = { .size = sizeof g, .wait_ms = 50 };
+	size_t size = 5 << 20, len;
+	uint8_t *in = bytes_new(size, 77), *out = malloc(size);
+	struct wadi_op *op;
+	struct wadi *c;
+
+	assert_int_equal(wadi_get(j, NULL, "awaited", out, size, &g, &len, NULL),
+		WADI_E_TIMEOUT);
+	assert_int_equal(wadi_connect(NULL, &o, &c, NULL), 0);
+	g.wait_ms = 3600000;
+	for (size_t n = 3; n <= size; n += size - 3) {
+		ok(wadi_get_start(j, NULL, "awaited", out, size, &g, &op));
+		for (int i = 0; i < 10; i++)
+			wadi_advance(j);
+		assert_false(wadi_op_done(op));
+		ok(wadi_put(c, NULL, "awaited", in, n, NULL, NULL));
+		ok(wadi_op_wait(op));
+		assert_int_equal(wadi_op_bytes(op), n);
+		assert_memory_equal(in, out, n);
+		wadi_op_free(op);
+		ok(wadi_delete(c, NULL, "awaited", NULL));
+	}
+	wadi_close(c);
+	free(in);
+	free(out);
+}
+
+/* What persists is copied out of memory, byte for byte, and is the same object under its key. */
+static void test_persist(void **state)
+{
+	for (unsigned i = 0; i < SIZES; i++) {
+		uint8_t *in = bytes_new(sizes[i], i + 40), *out = malloc(sizes[i] + 1);
+		struct wadi_info info;
+		size_t len;
+
+		ok(wadi_put(j, NULL, "kept", in, sizes[i], NULL, NULL));
+		ok(wadi_stat(j, NULL, "kept", NULL, &info));
+		assert_false(info.flags & WADI_PUT_PERSIST);
+		ok(wadi_persist(j, NULL, "kept", NULL));
+		ok(wadi_stat(j, NULL, "kept", NULL, &info));
+		assert_true(info.flags & WADI_PUT_PERSIST);
+		assert_int_equal(info.size, sizes[i]);
+		assert_false(info.tiers & WADI_TIER(WADI_DRAM));
+		assert_int_equal(info.tiers != 0, sizes[i] > 4096);
+		ok(wadi_get(j, NULL, "kept", out, sizes[i], NULL, &len, NULL));
+		assert_int_equal(len, sizes[i]);
+		assert_memory_equal(in, out, len);
+		ok(wadi_persist(j, NULL, "kept", NULL)); /* it does already */
+		free(in);
+		free(out);
+	}
+	ok(wadi_delete(j, NULL, "kept", NULL));
+	assert_int_equal(wadi_persist(j, NULL, "kept", NULL), WADI_E_NOTFOUND);
+}
+
 /* A bucket that somebody else dropped and made again is found again by its name. */
 static void test_bucket_that_was_made_again(void **state)
 {
@@ -559,6 +618,7 @@ int main(void)
 		cmocka_unit_test(test_close_with_work_under_way), cmocka_unit_test(test_many),
 		cmocka_unit_test(test_round_trips), cmocka_unit_test(test_listing),
 		cmocka_unit_test(test_options), cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_waiting_get), cmocka_unit_test(test_persist),
 		cmocka_unit_test(test_bucket_that_was_made_again),
 	};
 
