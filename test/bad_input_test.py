@@ -530,6 +530,49 @@ class Room(Witnessed):
             self.assertEqual(job.get("-", f"k{i}"), (8 * MIB, i + 1))
 
 
+class FullDisk(HouseTest):
+    def test_under_the_log(self):
+        """Who adds is told so at once; reads and deletes go on, and make room for more."""
+        data = os.path.join(self.house.folder, "meta")
+        os.mkdir(data)
+        wrap = ["unshare", "-m", "sh", "-c",
+                f'mount -t tmpfs -o size=100m none {data} && exec "$0" "$@"']
+        done = subprocess.run([*wrap, "true"], capture_output=True, text=True)
+        if done.returncode != 0:
+            self.skipTest(f"no disk of its own can be mounted: {done.stderr.strip()}")
+        meta = self.house.server("meta", "meta", wrap=wrap)
+        self.house.server("memory", "store", "--meta", meta.url, "--dram", "64M")
+        self.house.up(1)
+        client = self.house.client()
+        client("bucket", "kept")
+        n, failed = 0, None
+        while failed is None and n < 40000:
+            try:
+                client("put", "kept", f"k{n}", 4000, n + 1)
+                n += 1
+            except Failed as f:
+                failed = f
+        self.assertEqual(failed.name, "FULL")
+        self.assertIn("disk under the metadata is full", failed.sentence)
+        began = time.monotonic()
+        self.assertEqual(client.fails("put", "kept", "more", 100, 1).name, "FULL")
+        self.assertLess(time.monotonic() - began, 2 * PATIENCE)
+        for i in range(0, n, 500):
+            self.assertEqual(client.get("kept", f"k{i}"), (4000, i + 1))
+        for i in range(n):
+            client("delete", "kept", f"k{i}")
+
+        def again():
+            try:
+                return client("put", "kept", "again", 4000, 5)
+            except Failed as f:
+                self.assertEqual(f.name, "FULL")
+                return None
+        until("there is room again", again, 30)
+        self.assertEqual(client.get("kept", "again"), (4000, 5))
+        self.assertTrue(meta.alive())
+
+
 class Clients(HouseTest):
     """That take all there is, die, or come too late."""
 
