@@ -82,6 +82,7 @@ static int opened(void *arg, struct rpc_conn *c, const struct principal *who,
 	conn->rpc = c;
 	conn->who = *who;
 	conn->session = session;
+	conn->number = ++ctl->conn_last;
 	list_push(&ctl->conn_list, &conn->link);
 	if (j != NULL) {
 		j->n_conns++;

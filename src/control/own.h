@@ -46,6 +46,7 @@ struct conn {
 	struct rpc_conn *rpc;
 	struct principal who;
 	struct session *session;
+	uint64_t number;        /* ascends with the connections that were let in */
 	uint32_t n_asking;      /* requests that wait for the end of its job */
 };
 
@@ -57,6 +58,7 @@ struct server {
 	bool fenced;            /* surely serves nobody until it registers again */
 	uint64_t heard_ns;
 	struct rpc_conn *conn;  /* on which it registered; NULL: it is lost */
+	uint64_t conn_number;   /* of that one, also when it is lost */
 	uint64_t n_dropped;
 	uint32_t cpu_permille, n_devices;
 	struct device_note devices[LIMIT_DEVICES_MAX];
@@ -72,6 +74,7 @@ struct control {
 	uint64_t born_ns, ticked_ns, saved_ns;
 	struct map conns;       /* struct rpc_conn -> struct conn */
 	struct list conn_list;
+	uint64_t conn_last;     /* the highest number of a connection */
 	struct map by_id;       /* job -> struct job */
 	struct list jobs;
 	uint32_t n_active, n_ended; /* active: that have not ended */

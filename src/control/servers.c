@@ -128,6 +128,22 @@ static void hear(struct server *s)
 	large_server_up(s->ctl->sh, s->id, true);
 }
 
+/* A process that has died may still be heard: what it sent was held up on the way.  Its connection
+ * is older than the one on which the next process of that server registered. */
+static bool is_late(const struct control *ctl, const struct conn *conn,
+	const struct msg_store_register *m)
+{
+	for (uint32_t id = 0; (id = large_next_server(ctl->sh, id)) != 0;) {
+		const struct large_server *pub = large_server(ctl->sh, id);
+		const struct server *s = ctl->servers[id];
+
+		if (pub->uuid_hi == m->uuid_hi && pub->uuid_lo == m->uuid_lo)
+			return s != NULL && s->conn_number > conn->number &&
+				pub->incarnation != m->incarnation;
+	}
+	return false;
+}
+
 static PARKS int take_in(struct control *ctl, struct shard_call *c, struct rpc_request *r,
 	const struct msg_store_register *m, struct server **ret_s)
 {
@@ -139,6 +155,10 @@ static PARKS int take_in(struct control *ctl, struct shard_call *c, struct rpc_r
 		return err_set(&c->note, E_DENIED, "only with the cluster's key");
 	if (m->addr.len == 0 && m->local.len == 0)
 		return err_set(&c->note, E_INVALID, "a storage server without an address");
+	if (is_late(ctl, conn_of(ctl, r->conn), m)) {
+		sys_reached(ctl->sys, "registration of a storage process that has died");
+		return err_set(&c->note, E_STALE, "another process registered as this server");
+	}
 	if ((rc = large_register(ctl->sh, c, m, &id)) < 0)
 		return rc;
 	if ((s = server_add(ctl, id)) == NULL)
@@ -146,6 +166,7 @@ static PARKS int take_in(struct control *ctl, struct shard_call *c, struct rpc_r
 	if (s->conn != NULL && s->conn != r->conn && rpc_conn_stream(s->conn) != NULL)
 		sys_stream_shut(rpc_conn_stream(s->conn));
 	s->conn = NULL;
+	s->conn_number = conn_of(ctl, r->conn)->number;
 	s->fenced = false;
 	silent(s);
 	s->heard_ns = loop_now_ns(sys_loop(ctl->sys));
