@@ -130,8 +130,10 @@ PARKS static int piece_write(struct flight *f, struct err_note *note)
 			rc = done_add(u, f->at, &ref, &f->slice, note);
 		if (rc < 0) {
 			slice_drop(&f->slice);
-			if (!other_room_may_help(rc) || ++tries > TRIES_MAX)
+			if (!other_room_may_help(rc))
 				return rc;
+			if (++tries > TRIES_MAX) /* of its own room: a server began anew */
+				return rc == E_DENIED ? err_wrap(note, E_BUSY, "no room held") : rc;
 			sys_reached(u->c->sys, "extent written again elsewhere");
 			n = 0;
 		}

@@ -59,6 +59,8 @@ static int resolve(void *arg, struct bytes text, struct principal *ret_p, struct
 		return 0;
 	}
 	j = job_find(ctl, t.job);
+	if (j != NULL && j->state.now == JOB_ENDING && !j->end_synced)
+		return err_set(note, E_BUSY, "job %llu is ending", (unsigned long long)t.job);
 	if (j == NULL || j->state.now != JOB_ACTIVE)
 		return err_set(note, E_GONE, "job %llu has ended", (unsigned long long)t.job);
 	if (j->row.epoch != t.epoch)

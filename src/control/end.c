@@ -104,6 +104,7 @@ static PARKS int steps(struct ending *e)
 	if ((rc = synced(ctl)) < 0)
 		return rc;
 	e->at = END_DROPPING;
+	j->end_synced = true;
 	cut(ctl, j);
 	if ((rc = drop_buckets(ctl, j)) < 0 || (rc = wait_for_room(ctl, j)) < 0)
 		return rc;

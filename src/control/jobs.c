@@ -83,6 +83,7 @@ static int load_one(struct control *ctl, struct bytes key, struct bytes value)
 	if (bill_load(ctl, j) < 0)
 		return E_CORRUPT;
 	found(ctl, &row);
+	j->end_synced = row.state != JOB_ACTIVE;
 	if (row.state == JOB_ENDED)
 		return 0;
 	return shard_job_begin(ctl->sh, j->id, row.quota_bytes, row.state == JOB_ACTIVE);

@@ -33,6 +33,7 @@ struct job {
 	uint64_t heard_ns;      /* last call, or the last connection's end */
 	uint32_t n_conns;
 	bool ending;            /* a fiber is at its end */
+	bool end_synced;        /* nothing takes it back */
 	uint32_t n_waiting;     /* requests that wait for its end */
 	int end_rc;             /* why that fiber could not go on */
 	struct waitq ended;     /* told when it has ended, or could not */
