@@ -387,7 +387,7 @@ void cluster_misfortune(struct cluster *cl)
 	}
 }
 
-void cluster_heal(struct cluster *cl)
+static void heal(struct cluster *cl)
 {
 	sim_faults_set(cl->sc->w, &sim_no_faults);
 	for (uint32_t i = 0; i < n_nodes(cl); i++)
@@ -405,7 +405,7 @@ static bool all_down(const struct cluster *cl)
 	return true;
 }
 
-void cluster_judge(struct cluster *cl, worker_fn *fn, void *mine, uint64_t within_ns)
+static void judge(struct cluster *cl, worker_fn *fn, void *mine, uint64_t within_ns)
 {
 	struct scenario *sc = cl->sc;
 	uint64_t until_ns = sim_now_ns(sc->w) + STOP_SEC * SYS_SEC;
@@ -452,7 +452,8 @@ static uint64_t stored(const struct cluster *cl)
 	return sum;
 }
 
-void cluster_empty(struct cluster *cl, uint64_t within_ns)
+/* Waits until nothing is stored anywhere any more; violation() when it is not so by then. */
+static void empty(struct cluster *cl, uint64_t within_ns)
 {
 	struct scenario *sc = cl->sc;
 	uint64_t until_ns = sim_now_ns(sc->w) + within_ns;
@@ -468,4 +469,33 @@ void cluster_empty(struct cluster *cl, uint64_t within_ns)
 		(unsigned long long)cl->files, (unsigned long long)cl->used_bytes,
 		(unsigned long long)cl->room_taken, (unsigned long long)cl->stores[0].used_bytes,
 		(unsigned long long)cl->stores[1].used_bytes);
+}
+
+void cluster_judged(struct cluster *cl, int rc)
+{
+	scenario_say(cl->sc, "judged: %s, %llu acks, %llu reads, %llu losses", err_name(rc),
+		(unsigned long long)cl->ledger->acks, (unsigned long long)cl->ledger->reads,
+		(unsigned long long)cl->ledger->losses);
+	cl->judged = rc == 0;
+}
+
+void cluster_course(struct cluster *cl, const struct course *c)
+{
+	struct scenario *sc = cl->sc;
+
+	for (uint32_t i = 0; i < c->rounds && sc->violations == 0; i++) {
+		uint64_t ns = prng_below(sc->p, c->work_ns_max);
+
+		scenario_run(sc, ns);
+		scenario_steps(sc, c->steps_max);
+		c->misfortune(cl, c->mine);
+		ns = prng_below(sc->p, 4) == 0 ? 0 : prng_below(sc->p, 300 * SYS_MS);
+		scenario_run(sc, ns);
+		cluster_start(cl);
+	}
+	heal(cl);
+	if (sc->violations == 0)
+		judge(cl, c->judge, c->mine, c->judge_sec * SYS_SEC);
+	if (sc->violations == 0)
+		empty(cl, c->empty_sec * SYS_SEC);
 }

@@ -71,15 +71,21 @@ struct machine *cluster_machine(struct cluster *cl, uint32_t n_workers, worker_f
 void cluster_start(struct cluster *cl); /* every node that is down */
 /* One drawn misfortune: a node cut off, killed, without power, paused; a clock that jumps. */
 void cluster_misfortune(struct cluster *cl);
-/* No faults any more, everything up and connected. */
-void cluster_heal(struct cluster *cl);
-/* Ends the workers; then one more client runs fn, which has to end within the time. */
-void cluster_judge(struct cluster *cl, worker_fn *fn, void *mine, uint64_t within_ns);
+struct course {
+	uint32_t rounds, steps_max;
+	uint64_t work_ns_max; /* between two misfortunes */
+	void (*misfortune)(struct cluster *cl, void *mine);
+	worker_fn *judge; /* calls cluster_judged() */
+	void *mine;
+	uint64_t judge_sec, empty_sec; /* for the judge, and for all room to come back */
+};
+/* From the start of the cluster to its end: rounds of work, a misfortune and a restart of whatever
+ * is down; then no faults any more, everything up and connected; the workers end, one more client
+ * runs the judge, and at last nothing may be stored anywhere.  Ends early at a violation. */
+void cluster_course(struct cluster *cl, const struct course *c);
+void cluster_judged(struct cluster *cl, int rc);
 /* Asks the shard to walk its rows; violation() when it does not answer. */
 void cluster_audit(struct cluster *cl);
-/* Waits, at most that long, until nothing is stored anywhere any more; violation() when it is not
- * so. */
-void cluster_empty(struct cluster *cl, uint64_t within_ns);
 
 /* ---- for workers ---- */
 bool cluster_going(const struct worker *w);

@@ -147,16 +147,16 @@ static void fill_disk(struct cluster *cl)
 	sim_disk_full(n, false);
 }
 
-static void misfortune(struct book *b)
+static void misfortune(struct cluster *cl, void *mine)
 {
-	uint64_t what = prng_below(b->cl->sc->p, 8);
+	uint64_t what = prng_below(cl->sc->p, 8);
 
 	if (what < 3)
-		strike(b);
+		strike(mine);
 	else if (what < 4)
-		fill_disk(b->cl);
+		fill_disk(cl);
 	else
-		cluster_misfortune(b->cl);
+		cluster_misfortune(cl);
 }
 
 void scenario_jobs(struct scenario *sc)
@@ -178,19 +178,13 @@ void scenario_jobs(struct scenario *sc)
 	}
 	cluster_start(cl);
 	scenario_run(sc, SYS_SEC);
-	for (int i = 0; i < ROUNDS && sc->violations == 0; i++) {
-		uint64_t ns = prng_below(sc->p, 800 * SYS_MS);
-
-		scenario_run(sc, ns);
-		scenario_steps(sc, STEPS_MAX);
-		misfortune(b);
-		ns = prng_below(sc->p, 4) == 0 ? 0 : prng_below(sc->p, 300 * SYS_MS);
-		scenario_run(sc, ns);
-		cluster_start(cl);
-	}
-	cluster_heal(cl);
-	if (sc->violations == 0)
-		cluster_judge(cl, jobs_judge, b, JUDGE_SEC * SYS_SEC);
-	if (sc->violations == 0)
-		cluster_empty(cl, EMPTY_SEC * SYS_SEC);
+	cluster_course(cl,
+		&(struct course){ .rounds = ROUNDS,
+			.steps_max = STEPS_MAX,
+			.work_ns_max = 800 * SYS_MS,
+			.misfortune = misfortune,
+			.judge = jobs_judge,
+			.mine = b,
+			.judge_sec = JUDGE_SEC,
+			.empty_sec = EMPTY_SEC });
 }

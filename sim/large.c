@@ -58,19 +58,19 @@ PARKS static int judge(struct worker *w, struct client *c)
 		rc = judge_take_items(w, c);
 	if (rc == 0)
 		rc = judge_delete(w, c);
-	scenario_say(w->cl->sc, "judged: %s, %llu acks, %llu reads, %llu losses", err_name(rc),
-		(unsigned long long)w->cl->ledger->acks, (unsigned long long)w->cl->ledger->reads,
-		(unsigned long long)w->cl->ledger->losses);
-	w->cl->judged = rc == 0;
+	cluster_judged(w->cl, rc);
 	return rc;
 }
 
-static void decay(struct cluster *cl)
+static void misfortune(struct cluster *cl, void *mine)
 {
 	struct scenario *sc = cl->sc;
-	struct sim_node *n = cl->stores[prng_below(sc->p, cl->n_stores)].node;
-	bool flash = prng_odds(sc->p, 1, 2);
+	struct sim_node *n;
+	bool flash;
 
+	cluster_misfortune(cl);
+	n = cl->stores[prng_below(sc->p, cl->n_stores)].node;
+	flash = prng_odds(sc->p, 1, 2);
 	if (cl->ledger->rot && prng_odds(sc->p, 1, 2))
 		(void)sim_disk_rot_any(n, flash ? "flash" : "disk");
 }
@@ -82,7 +82,7 @@ void scenario_large(struct scenario *sc)
 	struct cluster *cl = cluster_new(sc, VALUE_BYTES_MAX);
 
 	*m = (struct load){ .cl = cl, .any_len = any_len, .value_bytes_max = VALUE_BYTES_MAX };
-	f.disk_rot_ppm = 0; /* the shard's one copy cannot survive it: see decay() */
+	f.disk_rot_ppm = 0; /* the shard's one copy cannot survive it: see misfortune() */
 	sim_faults_set(sc->w, &f);
 	cluster_stores(cl, 2);
 	for (int i = 0; i < MACHINES; i++) {
@@ -94,20 +94,13 @@ void scenario_large(struct scenario *sc)
 	cl->ledger->rot = prng_odds(sc->p, 1, 4);
 	cluster_start(cl);
 	scenario_run(sc, SYS_SEC);
-	for (int i = 0; i < ROUNDS && sc->violations == 0; i++) {
-		uint64_t ns = prng_below(sc->p, 800 * SYS_MS);
-
-		scenario_run(sc, ns);
-		scenario_steps(sc, STEPS_MAX);
-		cluster_misfortune(cl);
-		decay(cl);
-		ns = prng_below(sc->p, 4) == 0 ? 0 : prng_below(sc->p, 300 * SYS_MS);
-		scenario_run(sc, ns);
-		cluster_start(cl);
-	}
-	cluster_heal(cl);
-	if (sc->violations == 0)
-		cluster_judge(cl, judge, m, 240 * SYS_SEC);
-	if (sc->violations == 0)
-		cluster_empty(cl, EMPTY_SEC * SYS_SEC);
+	cluster_course(cl,
+		&(struct course){ .rounds = ROUNDS,
+			.steps_max = STEPS_MAX,
+			.work_ns_max = 800 * SYS_MS,
+			.misfortune = misfortune,
+			.judge = judge,
+			.mine = m,
+			.judge_sec = 240,
+			.empty_sec = EMPTY_SEC });
 }

@@ -253,12 +253,11 @@ PARKS static int judge(struct worker *w, struct client *c)
 		rc = judge_take_items(w, c);
 	if (rc == 0)
 		rc = judge_delete(w, c);
-	scenario_say(w->cl->sc, "judged: %s, %llu acks, %llu reads, %llu losses", err_name(rc),
-		(unsigned long long)w->cl->ledger->acks, (unsigned long long)w->cl->ledger->reads,
-		(unsigned long long)w->cl->ledger->losses);
-	w->cl->judged = rc == 0;
+	cluster_judged(w->cl, rc);
 	return rc;
 }
+
+static void misfortune(struct cluster *cl, void *mine) { cluster_misfortune(cl); }
 
 void scenario_small(struct scenario *sc)
 {
@@ -266,7 +265,6 @@ void scenario_small(struct scenario *sc)
 	struct sim_faults f = scenario_swarm(sc);
 	struct cluster *cl = cluster_new(sc, VALUE_BYTES_MAX);
 	struct machine *at;
-	uint64_t ns;
 
 	m->cl = m->load.cl = cl;
 	m->load.any_len = any_len;
@@ -279,18 +277,13 @@ void scenario_small(struct scenario *sc)
 			at->workers[j].mine = m;
 	}
 	cluster_start(cl);
-	for (int i = 0; i < ROUNDS && sc->violations == 0; i++) {
-		ns = prng_below(sc->p, 600 * SYS_MS);
-		scenario_run(sc, ns);
-		scenario_steps(sc, STEPS_MAX);
-		cluster_misfortune(cl);
-		ns = prng_below(sc->p, 4) == 0 ? 0 : prng_below(sc->p, 300 * SYS_MS);
-		scenario_run(sc, ns);
-		cluster_start(cl);
-	}
-	cluster_heal(cl);
-	if (sc->violations == 0)
-		cluster_judge(cl, judge, m, 180 * SYS_SEC);
-	if (sc->violations == 0)
-		cluster_empty(cl, 20 * SYS_SEC);
+	cluster_course(cl,
+		&(struct course){ .rounds = ROUNDS,
+			.steps_max = STEPS_MAX,
+			.work_ns_max = 600 * SYS_MS,
+			.misfortune = misfortune,
+			.judge = judge,
+			.mine = m,
+			.judge_sec = 180,
+			.empty_sec = 20 });
 }
