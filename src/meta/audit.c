@@ -15,29 +15,26 @@ struct tally {
 	struct map slab;         /* job -> likewise */
 	uint64_t slab_files, slab_bytes, expiries, packed;
 };
-typedef void visit_fn(struct tally *t, struct bytes key, struct bytes value);
 
-static void each(struct tally *t, uint8_t table, visit_fn *visit)
+void audit_each(struct shard *sh, uint8_t table, audit_visit_fn *visit, void *arg)
 {
 	struct bytes key, value;
 	struct row_range r;
 	struct db_iter it;
 
 	row_range_table(&r, table);
-	db_iter_begin(&it, t->sh->db, r.from, r.to);
+	db_iter_begin(&it, sh->db, r.from, r.to);
 	while (db_iter_next(&it, &key, &value))
-		visit(t, key, value);
+		visit(arg, key, value);
 	db_iter_end(&it);
 }
 
-static void sum(struct map *m, uint64_t key, uint64_t more)
+void sum_add(struct map *m, uint64_t key, uint64_t more)
 {
-	uintptr_t now = (uintptr_t)map_get(m, key);
-
-	check(map_put(m, key, (void *)((now == 0 ? 1 : now) + (uintptr_t)more)) == 0);
+	check(map_put(m, key, (void *)(uintptr_t)(sum_of(m, key) + more + 1)) == 0);
 }
 
-static uint64_t sum_of(const struct map *m, uint64_t key)
+uint64_t sum_of(const struct map *m, uint64_t key)
 {
 	uintptr_t now = (uintptr_t)map_get(m, key);
 
@@ -55,15 +52,14 @@ static struct seen *count(struct tally *t, const struct row_inode *row)
 		b->state == BUCKET_DROPPING, false };
 	check(map_get(&t->inodes, row->inode) == NULL);
 	check(map_put(&t->inodes, row->inode, seen) == 0);
-	sum(&t->files, row->bucket, 1);
-	sum(&t->bytes, row->bucket, row->size);
+	sum_add(&t->files, row->bucket, 1);
+	sum_add(&t->bytes, row->bucket, row->size);
 	if ((row->flags & PUT_PERSIST) != 0) {
-		sum(&t->kept_files, row->bucket, 1);
-		sum(&t->kept_bytes, row->bucket, row->size);
+		sum_add(&t->kept_files, row->bucket, 1);
+		sum_add(&t->kept_bytes, row->bucket, row->size);
 	}
-	if (row->place == PLACE_SLAB && row->life == t->sh->life)
-		sum(&t->slab, b->job, row->size);
 	if (row->place == PLACE_SLAB && row->life == t->sh->life) {
+		sum_add(&t->slab, b->job, row->size);
 		t->slab_files++;
 		t->slab_bytes += row->size;
 	}
@@ -72,8 +68,9 @@ static struct seen *count(struct tally *t, const struct row_inode *row)
 	return seen;
 }
 
-static void visit_inode(struct tally *t, struct bytes key, struct bytes value)
+static void visit_inode(void *arg, struct bytes key, struct bytes value)
 {
+	struct tally *t = arg;
 	struct row_inode row;
 
 	check(row_inode_key_get(key, &row) == 0);
@@ -95,8 +92,9 @@ static struct seen *count_inside(
 	return count(t, &row);
 }
 
-static void visit_name(struct tally *t, struct bytes key, struct bytes value)
+static void visit_name(void *arg, struct bytes key, struct bytes value)
 {
+	struct tally *t = arg;
 	const struct bucket *top;
 	struct seen *dir, *seen;
 	struct row_name row;
@@ -121,8 +119,9 @@ static void visit_name(struct tally *t, struct bytes key, struct bytes value)
 	seen->named = true;
 }
 
-static void visit_expiry(struct tally *t, struct bytes key, struct bytes value)
+static void visit_expiry(void *arg, struct bytes key, struct bytes value)
 {
+	struct tally *t = arg;
 	const struct seen *seen;
 	struct row_expiry row;
 
@@ -138,8 +137,9 @@ static void visit_expiry(struct tally *t, struct bytes key, struct bytes value)
 	t->expiries--;
 }
 
-static void visit_packed(struct tally *t, struct bytes key, struct bytes value)
+static void visit_packed(void *arg, struct bytes key, struct bytes value)
 {
+	struct tally *t = arg;
 	struct row_packed row;
 
 	check(row_packed_key_get(key, &row) == 0);
@@ -148,8 +148,9 @@ static void visit_packed(struct tally *t, struct bytes key, struct bytes value)
 	t->packed--;
 }
 
-static void visit_mark(struct tally *t, struct bytes key, struct bytes value)
+static void visit_mark(void *arg, struct bytes key, struct bytes value)
 {
+	struct tally *t = arg;
 	const struct seen *seen;
 	const struct mark *m;
 	struct row_mark row;
@@ -217,11 +218,11 @@ void shard_audit(struct shard *sh)
 	struct tally t = { .sh = sh };
 	struct slab_status st;
 
-	each(&t, ROW_inode_TABLE, visit_inode);
-	each(&t, ROW_name_TABLE, visit_name);
-	each(&t, ROW_expiry_TABLE, visit_expiry);
-	each(&t, ROW_packed_TABLE, visit_packed);
-	each(&t, ROW_mark_TABLE, visit_mark);
+	audit_each(sh, ROW_inode_TABLE, visit_inode, &t);
+	audit_each(sh, ROW_name_TABLE, visit_name, &t);
+	audit_each(sh, ROW_expiry_TABLE, visit_expiry, &t);
+	audit_each(sh, ROW_packed_TABLE, visit_packed, &t);
+	audit_each(sh, ROW_mark_TABLE, visit_mark, &t);
 	map_each (it, &t.inodes) {
 		const struct seen *seen = it->value;
 

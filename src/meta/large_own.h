@@ -35,6 +35,14 @@ struct large {
 int large_open(struct shard *sh, struct err_note *note); /* from the rows */
 void large_fini(struct shard *sh);
 
+/* ---- audit.c ---- */
+typedef void audit_visit_fn(void *arg, struct bytes key, struct bytes value);
+/* Every row of a table, in order; visit does not write. */
+void audit_each(struct shard *sh, uint8_t table, audit_visit_fn *visit, void *arg);
+/* Sums in a map: the sum + 1, as a pointer. */
+void sum_add(struct map *m, uint64_t key, uint64_t more);
+uint64_t sum_of(const struct map *m, uint64_t key);
+
 /* ---- audit_large.c ---- */
 void large_audit(struct shard *sh);
 
