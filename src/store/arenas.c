@@ -231,13 +231,13 @@ static void destroy_idle(struct device *d, uint64_t now_ns)
 }
 
 /* Faults in a piece of an arena, fresh or meanwhile bound.  Parks. */
-static PARKS int prefault_step(struct arena *a)
+static PARKS int prefault_step(struct arena *a, uint64_t len_max)
 {
 	uint64_t len = sys_shm_bytes(a->memory) - a->ready_bytes;
 	int rc;
 
-	if (len > PREFAULT_BYTES)
-		len = PREFAULT_BYTES;
+	if (len > len_max)
+		len = len_max;
 	a->busy = true;
 	rc = sys_shm_prefault(a->memory, a->ready_bytes, len);
 	a->busy = false;
@@ -282,6 +282,25 @@ static bool unhurried(const struct device *d, const struct arena *a)
 	return !a->bound && ready >= READY_SOON_BYTES;
 }
 
+/* Making memory ready takes the machine from clients even on another processor: a virtual one
+ * stands still while its host looks for pages. */
+static bool asked(const struct store *st, uint64_t now_ns)
+{
+	return st->asked_ns != 0 && now_ns < st->asked_ns + ASKED_MS * SYS_MS;
+}
+
+/* One piece; *ret_rest_ns: so long those without hurry wait for the next. */
+static PARKS int make_ready(struct device *d, struct arena *a, uint64_t *ret_rest_ns)
+{
+	struct store *st = d->store;
+	uint64_t from_ns = sys_now_ns(st->sys);
+	bool yield = unhurried(d, a) && asked(st, from_ns);
+	int rc = prefault_step(a, yield ? ASKED_PREFAULT_BYTES : PREFAULT_BYTES);
+
+	*ret_rest_ns = (sys_now_ns(st->sys) - from_ns) * (yield ? ASKED_REST_SHARE : REST_SHARE);
+	return rc;
+}
+
 int arenas_keep(void *device)
 {
 	struct device *d = device;
@@ -297,8 +316,8 @@ int arenas_keep(void *device)
 		destroy_idle(d, now_ns);
 		a = unready(d);
 		if (a != NULL && (now_ns >= rested_ns || !unhurried(d, a))) {
-			rc = prefault_step(a);
-			rested_ns = loop_now_ns(l) + (loop_now_ns(l) - now_ns) * REST_SHARE;
+			rc = make_ready(d, a, &rested_ns);
+			rested_ns += loop_now_ns(l);
 			if (rc == 0)
 				continue;
 		} else if (a != NULL && rested_ns < until_ns) {

@@ -19,6 +19,9 @@ enum {
 	PREFAULT_BYTES = 16 << 20,   /* in one piece of work */
 	READY_SOON_BYTES = 256 << 20, /* fresh memory that is made ready without a rest */
 	REST_SHARE = 2,              /* for the others: so long a rest for each piece */
+	ASKED_MS = 100,              /* while requests come closer together than this: */
+	ASKED_PREFAULT_BYTES = 2 << 20, /* smaller pieces */
+	ASKED_REST_SHARE = 20,       /* and longer rests */
 	RECV_BYTES = 256 << 10,      /* received and summed at a time: stays in the cache */
 	FENCES_MAX = 65536,          /* remembered drops of what had not come yet */
 	GRANTS_MAX = 1024,           /* remembered open grants of one egroup */
@@ -181,6 +184,7 @@ struct store {
 	struct list clients;
 	uint32_t n_clients, n_pins;
 	uint64_t next_arena, incarnation, uuid[2];
+	uint64_t asked_ns; /* the last request for bytes */
 	uint64_t buffer_bytes;
 	struct waitq buffers;
 	const char *addr, *local;

@@ -58,6 +58,7 @@ int serve_may(struct store *st, struct cap *c, struct bytes code, struct err_not
 {
 	struct cap_view v = { st->key, link_shard_ms(st), st->epoch };
 
+	st->asked_ns = loop_now_ns(sys_loop(st->sys));
 	if (!link_serves(st))
 		return err_set(note, E_UNAVAILABLE, "this storage server has no controller");
 	return cap_check(&v, c, code, note);
