@@ -25,6 +25,7 @@ struct sys {
 	struct fiber *main;    /* while sys_uv_run() has one */
 	atomic_bool stop;      /* set by another thread, before it knocks */
 	uv_signal_t signals[SIGNALS];
+	unsigned n_late;       /* sys_uv_until(): answers in a row that were not seen awake */
 	bool signals_on, signals_seen[SIGNALS];
 	struct waitq signals_q;
 	struct prng prng;

@@ -4,10 +4,16 @@
 #include "sys/uv/own.h"
 #include "sys/uv/sys_uv.h"
 #include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { ADVANCE_MAX = 64 }; /* turns of one sys_uv_advance(): the caller has a loop of his own */
+enum {
+	ADVANCE_MAX = 64, /* turns of one sys_uv_advance(): the caller has a loop of his own */
+	AWAKE_NS = 50000, /* about what it costs to be woken on a virtual machine */
+	LATE_MAX = 4,     /* answers in a row, then waits sleep at once ... */
+	LATE_AGAIN = 64,  /* ... and one in so many looks again */
+};
 
 static void on_knock(uv_async_t *h)
 {
@@ -196,13 +202,43 @@ void sys_uv_block(struct sys *s, uint64_t until_ns)
 	sys_uv_advance(s);
 }
 
+/* Looks for events without sleeping; false: none came in time.  Others may have the processor. */
+static bool look(struct sys *s, uint64_t until_ns)
+{
+	uint64_t end_ns = uv_hrtime() + AWAKE_NS;
+
+	for (;;) {
+		turn(s, until_ns, false);
+		if (loop_ready(s->loop))
+			return true;
+		if (uv_hrtime() >= end_ns)
+			return false;
+		sched_yield();
+	}
+}
+
+/* A caller of a library waits for one answer.  A server on this machine takes less time for it than
+ * falling asleep and being woken does, so the wait stays awake a little, where that pays: not for a
+ * server far away, nor while all processors are busy. */
+static void wait_awake(struct sys *s, uint64_t until_ns)
+{
+	if (s->n_late < LATE_MAX || s->n_late % LATE_AGAIN == 0) {
+		if (look(s, until_ns)) {
+			s->n_late = 0;
+			return;
+		}
+	}
+	s->n_late++;
+	turn(s, until_ns, true);
+}
+
 void sys_uv_until(struct sys *s, const bool *held_done, uint64_t until_ns)
 {
 	for (;;) {
 		loop_run(s->loop, uv_hrtime());
 		if (*held_done || uv_hrtime() >= until_ns)
 			return;
-		turn(s, until_ns, true);
+		wait_awake(s, until_ns);
 	}
 }
 

@@ -412,6 +412,41 @@ static void a_guest_may_block(void **state)
 	assert_int_equal(g.n_live, 0);
 }
 
+/* ---- a caller who waits for one answer ---- */
+static int answer_later(void *arg)
+{
+	struct guest *g = arg;
+	static uint64_t ns[] = { 0, 20 * SYS_US, 2 * SYS_MS };
+	static unsigned n;
+
+	n++;
+	assert_int_equal(fiber_sleep(sys_after(s, ns[n % 3])), 0);
+	g->done = true;
+	return 0;
+}
+
+static void a_caller_waits_for_one_answer(void **state)
+{
+	struct guest never = { 0 };
+	uint64_t from = sys_now_ns(s), cpu;
+	struct group g;
+
+	group_init(&g, sys_loop(s));
+	for (int i = 0; i < 200; i++) { /* soon and late ones: awake and asleep */
+		struct guest guest = { 0 };
+
+		assert_int_equal(fiber_start(&g, "answer", answer_later, &guest), 0);
+		sys_uv_until(s, &guest.done, sys_after(s, 10 * SYS_SEC));
+		assert_true(guest.done);
+	}
+	assert_in_range(sys_now_ns(s) - from, 200 / 3 * 2 * SYS_MS, 10 * SYS_SEC);
+	cpu = sys_cpu_ns(s);
+	from = sys_now_ns(s);
+	sys_uv_until(s, &never.done, from + 100 * SYS_MS);
+	assert_in_range(sys_now_ns(s) - from, 100 * SYS_MS, 10 * SYS_SEC);
+	assert_true(sys_cpu_ns(s) - cpu < 50 * SYS_MS); /* it slept */
+}
+
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 int main(void)
 {
@@ -428,6 +463,7 @@ int main(void)
 		T(the_machine_is_described),
 		T(a_guest_polls_and_advances),
 		T(a_guest_may_block),
+		T(a_caller_waits_for_one_answer),
 	};
 
 	return cmocka_run_group_tests_name("run", tests, NULL, NULL);

@@ -21,8 +21,8 @@ int sys_uv_poll_timeout_ms(struct sys *s);
 void sys_uv_advance(struct sys *s);
 void sys_uv_block(struct sys *s, uint64_t until_ns); /* waits for the next event, then advances */
 /* Turns the loop until *held_done is true or the deadline has passed, waiting where there is
- * nothing to do.  What it leaves is not handed to the kernel yet: advance before the descriptor is
- * polled. */
+ * nothing to do: awake for some tens of microseconds while answers come that soon.  What it leaves
+ * is not handed to the kernel yet: advance before the descriptor is polled. */
 void sys_uv_until(struct sys *s, const bool *held_done, uint64_t until_ns);
 
 /* A second loop on its own thread: runs main_fn(sys, arg) there.  Join parks the calling fiber. */
