@@ -171,7 +171,8 @@ int sys_open(struct sys *s, const char *path, unsigned flags, struct sys_file **
 	struct err_note *note)
 {
 	struct op o = {
-		.sys = s, .verb = "open", .path = path, .flags = flags, .apply = open_apply
+		.sys = s, .verb = flags & SYS_CREATE ? "create" : "open", .path = path,
+		.flags = flags, .apply = open_apply
 	};
 	struct sys_file *f;
 	int64_t rc;

@@ -4,6 +4,7 @@
 #include "sys/sim/world.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { DEAD_CALLS_MAX = 1000000, UNWIND_ROUNDS_MAX = 10000, ROT_TRIES = 100 };
 
@@ -281,11 +282,19 @@ void sim_node_pause(struct sim_node *n, uint64_t ns)
 	heap_put(&n->w->heap, &n->resume, n->w->now_ns + ns);
 }
 
-void sim_fail_nth(struct sim_node *n, uint64_t nth, int rc)
+void sim_fail_nth_of(struct sim_node *n, const char *verb, uint64_t nth, int rc, bool for_good)
 {
 	check(nth == 0 || rc < 0);
+	n->fail_verb = verb;
 	n->fail_left = nth;
 	n->fail_rc = rc;
+	n->fail_for_good = for_good;
+	n->failing = false;
+}
+
+void sim_fail_nth(struct sim_node *n, uint64_t nth, int rc)
+{
+	sim_fail_nth_of(n, NULL, nth, rc, false);
 }
 
 bool sim_fails_nth(const struct sim_node *n)
@@ -295,8 +304,11 @@ bool sim_fails_nth(const struct sim_node *n)
 
 bool node_fails(struct sim_node *n, const char *verb, const char *path)
 {
-	if (n->fail_left == 0 || --n->fail_left > 0)
+	if (n->fail_verb != NULL && strcmp(n->fail_verb, verb) != 0)
 		return false;
+	if (!n->failing && (n->fail_left == 0 || --n->fail_left > 0))
+		return false;
+	n->failing = n->fail_for_good;
 	sim_fault(n->w, n, "the chosen one: %s %s", verb, path);
 	return true;
 }

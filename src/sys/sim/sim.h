@@ -64,6 +64,11 @@ void sim_disk_full(struct sim_node *n, bool full);
  * fails and has no effect; 1: the next; 0: none.  Each operation of a run can be made to fail by
  * counting up until sim_fails_nth() says that it is still to come. */
 void sim_fail_nth(struct sim_node *n, uint64_t nth, int rc);
+/* The same for operations of one kind, as a trace calls it ("open", "create", "read", "write",
+ * "sync", "allocate", "rename", ...; NULL: any); with for_good all that follow fail too, until it
+ * is called again. */
+void sim_fail_nth_of(
+	struct sim_node *n, const char *held_verb, uint64_t nth, int rc, bool for_good);
 bool sim_fails_nth(const struct sim_node *n); /* it has not happened yet */
 /* Flips one bit of a file on the disk of a node; false when there is no such file or it is empty.
  */

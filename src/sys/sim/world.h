@@ -63,6 +63,8 @@ struct sim_node {
 	bool timer_late;
 	uint64_t fail_left; /* operations up to the one that is to fail; 0: none is */
 	int fail_rc;
+	const char *fail_verb; /* only these count; NULL: all */
+	bool fail_for_good, failing;
 };
 
 struct sys {
