@@ -32,13 +32,16 @@ int db_ids_find(struct db *db, struct err_note *note)
 
 int db_ids_first(struct db *db, struct err_note *note)
 {
+	uint64_t until_ns = sys_after(db->sys, DB_FIRST_WRITE_NS);
 	int rc = 0;
 
 	ask(db);
 	while (rc == 0 && db->id_mark == db->id_next && !db->failed)
-		rc = waitq_wait(&db->moved, sys_after(db->sys, 30 * SYS_SEC));
+		rc = waitq_wait(&db->moved, until_ns);
 	if (db->failed)
 		return err_set(note, db->why_rc, "%s", db->why.text);
+	if (rc == E_TIMEOUT && db->stuck)
+		return err_set(note, E_FULL, "%s: no room left for the log", db->dir);
 	return rc < 0 ? err_set(note, rc, "%s: the log cannot be written", db->dir) : 0;
 }
 

@@ -32,6 +32,7 @@ enum {
 #define DB_ALLOCATOR      UINT64_C(0) /* top 16 bits of ids: who gave them */
 #define DB_RETRY_NS       SYS_SEC
 #define DB_REST_NS        (10 * SYS_SEC)
+#define DB_FIRST_WRITE_NS (30 * SYS_SEC) /* an opening db has written its first record by then */
 
 struct iter;
 
