@@ -111,7 +111,7 @@ int segment_begin(struct log *l, struct err_note *note)
 	struct record r = record_next(l, LOG_BEGIN, 0);
 	uint64_t index = l->place.index;
 	struct sys_file *f = NULL;
-	int rc;
+	int rc, gone;
 
 	if (l->n_segments == LOG_SEGMENTS_MAX || l->n_unsynced == LOG_UNSYNCED_MAX)
 		return die(l, err_set(note, E_TOOBIG, "the log has %u segments", l->n_segments));
@@ -125,9 +125,11 @@ int segment_begin(struct log *l, struct err_note *note)
 	l->rolling = false;
 	if (rc < 0) {
 		sys_close(f);
-		if (rc == E_FULL) /* it never was; its room is needed */
-			l->tight = true;
-		return rc == E_FULL && sys_unlink(l->sys, path, NULL) >= 0 ? rc : die(l, rc);
+		if (rc != E_FULL)
+			return die(l, rc);
+		l->tight = true; /* it never was; its room is needed */
+		gone = sys_unlink(l->sys, path, NULL);
+		return gone == 0 || gone == E_NOTFOUND ? rc : die(l, rc);
 	}
 	if (l->file != NULL) {
 		l->segments[l->n_segments - 1].bytes = l->at;
@@ -326,6 +328,7 @@ static PARKS int reuse(struct log *l, const char *path, struct err_note *note)
 	char ahead[LOG_PATH_MAX * 2];
 	struct sys_file *f;
 	uint64_t bytes;
+	bool full;
 	int rc;
 
 	if (l->next != NULL || l->rolling)
@@ -340,12 +343,13 @@ static PARKS int reuse(struct log *l, const char *path, struct err_note *note)
 	l->rolling = true;
 	snprintf(ahead, sizeof ahead, "%s/next.log", l->dir);
 	rc = sys_rename(l->sys, path, ahead, note);
-	if (rc == 0) /* before its bytes are written over, its old name must be gone */
+	full = rc == E_FULL; /* the directory has no room for another name */
+	if (rc == 0)         /* before its bytes are written over, its old name must be gone */
 		rc = sys_sync_dir(l->sys, l->dir, note);
 	l->rolling = false;
 	if (rc < 0) {
 		sys_close(f);
-		return rc;
+		return full ? 0 : rc;
 	}
 	l->next = f;
 	l->tight = false;
