@@ -153,7 +153,7 @@ static PARKS int reserve(struct db *db, struct err_note *note)
 	if (log_wants_prepare(db->log) && (!db->reserved || log_tight(db->log)))
 		return 0; /* that comes first */
 	if (db->reserved) {
-		db->full = false;
+		db->full = db->stuck; /* else the two fibers would wake each other for ever */
 		return 0;
 	}
 	reserve_path(db, path);
