@@ -34,7 +34,8 @@ struct db_opts {
 	void (*moved)(void *arg, uint64_t written, uint64_t synced);
 	/* The log failed (E_IO) or the tree has (E_CORRUPT; the next db_open() makes another):
 	 * nothing is written any more, moved() is not called again.  A full disk is no failure:
-	 * what does not fit waits, and db_room() tells. */
+	 * what does not fit waits, and db_room() tells; but E_FULL of a sync, or of the log's mark
+	 * in its own place, is. */
 	void (*failed)(void *arg, int rc, const struct err_note *note);
 	void *arg;
 };
