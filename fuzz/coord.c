@@ -4,7 +4,7 @@
  * reached. */
 #include "base/check.h"
 #include "base/hash.h"
-#include "coord/book.h"
+#include "coord/roll.h"
 #include "fuzz/fuzz.h"
 #include <stdlib.h>
 #include <string.h>
@@ -27,21 +27,21 @@ static void try_texts(struct bytes text)
 	}
 }
 
-static void try_book(const uint8_t *p, size_t len)
+static void try_roll(const uint8_t *p, size_t len)
 {
-	static struct book b, second;
-	static uint8_t again[BOOK_BYTES_MAX];
+	static struct roll b, second;
+	static uint8_t again[ROLL_BYTES_MAX];
 	uint8_t *copy = malloc(len);
 	size_t n;
 
 	check(copy != NULL);
 	memcpy(copy, p, len);
 	put_le32(copy + SUMMED_FROM - 4, crc32c(0, copy + SUMMED_FROM, len - SUMMED_FROM));
-	if (book_decode(bytes_of(copy, len), &b)) {
-		n = book_encode(&b, again);
+	if (roll_decode(bytes_of(copy, len), &b)) {
+		n = roll_encode(&b, again);
 		check(n == len);
 		check(memcmp(again, copy, len) == 0);
-		check(book_decode(bytes_of(again, n), &second));
+		check(roll_decode(bytes_of(again, n), &second));
 	}
 	free(copy);
 }
@@ -50,6 +50,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t len)
 {
 	try_texts(bytes_of(p, len));
 	if (len >= SUMMED_FROM)
-		try_book(p, len);
+		try_roll(p, len);
 	return 0;
 }

@@ -242,7 +242,7 @@ static void swapped(struct racer *r, int rc, const struct coord_state *now, uint
 		else
 			assert_int_equal(floor, 0);
 		l->n_conflicts++;
-	} else if (rc == E_UNKNOWN) {
+	} else if (rc == E_UNKNOWN || rc == E_CANCELED) {
 		l->n_unknown++;
 	} else {
 		l->n_failed++;

@@ -3,7 +3,7 @@
  * every change, and for a moment the next version: written, synced, renamed, and the directory
  * synced.
  *
- * (E1) What a read shows is durable: the book changes when the directory has been synced, and an
+ * (E1) What a read shows is durable: the roll changes when the directory has been synced, and an
  *      open first writes what it found into a fresh file, for the old one may be whole in the page
  *      cache alone.
  * (E2) Up to the rename a failure has changed nothing.  From there on nobody knows what a restart
@@ -11,7 +11,7 @@
  * (E3) A change that has begun is not cut off by cancellation. */
 #include "coord/embedded.h"
 #include "base/check.h"
-#include "coord/book.h"
+#include "coord/roll.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -21,16 +21,16 @@ struct embedded {
 	struct coord c; /* first */
 	struct sys_file *lock;
 	struct fiber_lock changing;
-	struct book *now, *next; /* next: only while changing */
+	struct roll *now, *next; /* next: only while changing */
 	uint8_t *bytes;
 	bool broken; /* (E2) */
 	char dir[DIR_MAX], path[FILE_PATH_MAX], path_new[FILE_PATH_MAX], path_lock[FILE_PATH_MAX];
 };
 
 /* ---- the file ---- */
-PARKS static int write_new(struct embedded *e, const struct book *b, struct err_note *note)
+PARKS static int write_new(struct embedded *e, const struct roll *b, struct err_note *note)
 {
-	size_t len = book_encode(b, e->bytes);
+	size_t len = roll_encode(b, e->bytes);
 	struct sys_file *f;
 	int rc = sys_unlink(e->c.sys, e->path_new, note);
 
@@ -47,7 +47,7 @@ PARKS static int write_new(struct embedded *e, const struct book *b, struct err_
 }
 
 /* Makes b the file.  E_UNKNOWN: maybe (E2). */
-PARKS static int replace(struct embedded *e, const struct book *b, struct err_note *note)
+PARKS static int replace(struct embedded *e, const struct roll *b, struct err_note *note)
 {
 	int rc = write_new(e, b, note);
 
@@ -71,11 +71,11 @@ PARKS static int load(struct embedded *e, struct err_note *note)
 
 	if (rc < 0)
 		return rc;
-	n = sys_pread(f, e->bytes, BOOK_BYTES_MAX, 0, note);
+	n = sys_pread(f, e->bytes, ROLL_BYTES_MAX, 0, note);
 	sys_close(f);
 	if (n < 0)
 		return (int)n;
-	if (!book_decode(bytes_of(e->bytes, (size_t)n), e->now))
+	if (!roll_decode(bytes_of(e->bytes, (size_t)n), e->now))
 		return err_set(note, E_CORRUPT,
 			"%s: its bytes are not those that were written: who leads the shards is "
 			"not known",
@@ -98,7 +98,7 @@ static int embedded_get(
 	struct coord *c, uint64_t until_ns, struct coord_item *it, struct err_note *note)
 {
 	struct embedded *e = container_of(c, struct embedded, c);
-	const struct coord_item *at = book_find(e->now, it->key);
+	const struct coord_item *at = roll_find(e->now, it->key);
 	int rc = refuse(e, note);
 
 	if (rc == 0 && at != NULL)
@@ -121,7 +121,7 @@ static int embedded_list(struct coord *c, const char *prefix, uint64_t until_ns,
 /* Makes e->next the file and what is read; the lock is held. */
 PARKS static int commit(struct embedded *e, struct err_note *note)
 {
-	struct book *was = e->now;
+	struct roll *was = e->now;
 	int rc;
 
 	check(fiber_lock_held(&e->changing));
@@ -147,7 +147,7 @@ PARKS static int embedded_swap(struct coord *c, uint64_t expected, uint64_t unti
 	rc = refuse(e, note);
 	if (rc == 0) {
 		memcpy(e->next, e->now, sizeof *e->next);
-		rc = book_swap(e->next, expected, it);
+		rc = roll_swap(e->next, expected, it);
 		if (rc == E_FULL || rc == E_CONFLICT)
 			err_set(note, rc, "%s in %s: %s", it->key, e->path, err_text(rc));
 		if (rc == 0)
@@ -215,7 +215,7 @@ static int embedded_new(
 	if (e != NULL) {
 		e->now = calloc(1, sizeof *e->now);
 		e->next = calloc(1, sizeof *e->next);
-		e->bytes = malloc(BOOK_BYTES_MAX);
+		e->bytes = malloc(ROLL_BYTES_MAX);
 	}
 	if (e == NULL || e->now == NULL || e->next == NULL || e->bytes == NULL) {
 		if (e != NULL)

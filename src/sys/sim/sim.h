@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sim.h: the simulated world behind sys.h: nodes, network, disks, clocks, faults.  Only the
- * programs under sim/ and tests include it.
+ * programs under sim/, tests and simulated twins of adapters include it.
  *
  * One thread, one seed, virtual time.  Each node has its own loop, disk and clock; the world draws
  * which loop runs next.  Equal seeds give equal runs in every process and by every compiler. */

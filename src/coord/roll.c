@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "coord/book.h"
+#include "coord/roll.h"
 #include "base/check.h"
 #include "base/hash.h"
 
 enum { MAGIC = 0x57436f72, VERSION = 1, SUMMED_FROM = 8 };
 
-struct coord_item *book_find(struct book *b, const char *key)
+struct coord_item *roll_find(struct roll *b, const char *key)
 {
 	for (uint32_t i = 0; i < b->n_items; i++)
 		if (strcmp(b->items[i].key, key) == 0)
@@ -13,9 +13,9 @@ struct coord_item *book_find(struct book *b, const char *key)
 	return NULL;
 }
 
-int book_swap(struct book *b, uint64_t expected, struct coord_item *it)
+int roll_swap(struct roll *b, uint64_t expected, struct coord_item *it)
 {
-	struct coord_item *at = book_find(b, it->key);
+	struct coord_item *at = roll_find(b, it->key);
 
 	check(b->moved_to[0] == '\0');
 	check(b->revision < UINT64_MAX);
@@ -28,7 +28,7 @@ int book_swap(struct book *b, uint64_t expected, struct coord_item *it)
 	}
 	if (at == NULL && it->text[0] == '\0')
 		return E_CONFLICT; /* nothing to remove */
-	if (at == NULL && b->n_items == BOOK_ITEMS_MAX)
+	if (at == NULL && b->n_items == ROLL_ITEMS_MAX)
 		return E_FULL;
 	it->revision = ++b->revision;
 	if (at == NULL)
@@ -45,12 +45,12 @@ static void write_word(struct writer *w, const char *word)
 	write_bytes(w, bytes_of(word, strlen(word)));
 }
 
-size_t book_encode(const struct book *b, uint8_t *ret_bytes)
+size_t roll_encode(const struct roll *b, uint8_t *ret_bytes)
 {
-	struct writer w = writer_of(ret_bytes, BOOK_BYTES_MAX);
+	struct writer w = writer_of(ret_bytes, ROLL_BYTES_MAX);
 	size_t len;
 
-	check(b->n_items <= BOOK_ITEMS_MAX);
+	check(b->n_items <= ROLL_ITEMS_MAX);
 	write_u32(&w, MAGIC);
 	write_u32(&w, 0);
 	write_u32(&w, VERSION);
@@ -81,13 +81,13 @@ static void read_word(struct reader *r, char *ret_word, size_t cap)
 	ret_word[word.len] = '\0';
 }
 
-bool book_decode(struct bytes from, struct book *ret_b)
+bool roll_decode(struct bytes from, struct roll *ret_b)
 {
 	struct reader r = reader_of(from.p, from.len);
 	uint32_t magic = read_u32(&r), crc = read_u32(&r), version = read_u32(&r);
 	uint32_t n = read_u32(&r);
 
-	if (!r.ok || magic != MAGIC || version != VERSION || n > BOOK_ITEMS_MAX ||
+	if (!r.ok || magic != MAGIC || version != VERSION || n > ROLL_ITEMS_MAX ||
 		crc != crc32c(0, from.p + SUMMED_FROM, from.len - SUMMED_FROM))
 		return false;
 	ret_b->revision = read_u64(&r);
@@ -100,7 +100,7 @@ bool book_decode(struct bytes from, struct book *ret_b)
 		it->revision = read_u64(&r);
 		read_word(&r, it->text, sizeof it->text);
 		if (!r.ok || it->revision == 0 || it->revision > ret_b->revision ||
-			book_find(ret_b, it->key) != NULL)
+			roll_find(ret_b, it->key) != NULL)
 			return false;
 		ret_b->n_items++;
 	}
