@@ -36,9 +36,9 @@ bool sys_buggify(struct sys *s, const char *point);
 /* Counts that a rare path was taken (sys/sim reports the ones that never were). */
 void sys_reached(struct sys *s, const char *path);
 
-/* ---- streams: TCP and Unix sockets ---- */
-/* Addresses are text: "tcp:HOST:PORT" (port 0: any), "unix:/path".  In the simulator HOST is a node
- * name and unix: reaches the own node only. */
+/* ---- streams: TCP, TLS over TCP, and Unix sockets ---- */
+/* Addresses are text: "tcp:HOST:PORT" (port 0: any), "tls:HOST:PORT", "unix:/path".  In the
+ * simulator HOST is a node name and unix: reaches the own node only. */
 enum { SYS_ADDR_MAX = 256, SYS_FDS_MAX = 4 };
 struct sys_listener;
 struct sys_stream;
@@ -68,6 +68,27 @@ void sys_stream_close(struct sys_stream *c); /* frees it: no fiber is parked on 
 const char *sys_stream_peer(const struct sys_stream *c); /* for messages */
 bool sys_stream_local(const struct sys_stream *c);       /* a Unix socket: same kernel */
 int64_t sys_stream_uid(const struct sys_stream *c);      /* peer's on a Unix socket, else -1 */
+
+/* ---- TLS: certificates on both sides, from one authority ---- */
+/* What tls: addresses need: files in PEM.  They are read now and looked at again, at most once a
+ * second, for connections to come; new ones that cannot be used leave the old ones in force, which
+ * is logged.  In the simulator nothing is read: a node's identity is "node:" and its name. */
+struct sys_tls { const char *ca, *cert, *key; }; /* copied */
+PARKS int sys_tls_use(struct sys *s, const struct sys_tls *files, struct err_note *note);
+
+/* TLS 1.3.  Either side shows a certificate that the authority signed and whose alternative names
+ * have a "URI:wadi:node:NAME" or "URI:wadi:client:NAME"; who is connected to is a node, and HOST of
+ * the address is one of its names.  Connecting ends with all of that checked; what was accepted
+ * checks it in its first receive or send, which ends with E_DENIED (a certificate), E_CORRUPT (not
+ * TLS), E_CLOSED or E_TIMEOUT, and then the stream is broken.  The connecting side hears that its
+ * own certificate was refused when it first receives: E_DENIED. */
+enum { SYS_CERT_ID_MAX = 128, SYS_CERT_HASH_BYTES = 32 };
+struct sys_cert {
+	char id[SYS_CERT_ID_MAX];             /* "node:NAME" or "client:NAME" */
+	uint8_t hash[SYS_CERT_HASH_BYTES];    /* SHA-256 of the whole certificate */
+};
+/* The peer's, once it was checked; NULL on other streams. */
+const struct sys_cert *sys_stream_cert(const struct sys_stream *c);
 
 /* ---- files ---- */
 enum sys_open_flags {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What kernels and wires do.  See net.h for the rules. */
 #include "base/check.h"
+#include "base/hash.h"
 #include "sys/sim/net.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -188,9 +189,16 @@ struct sys_stream *stream_new(struct sys *s, struct conn *c, unsigned side)
 	n->side = side;
 	list_init(&n->backlog);
 	if (side == 1 && !c->is_unix)
-		snprintf(n->peer, sizeof n->peer, "tcp:%s:%u", c->node[0]->name, c->caller_port);
+		snprintf(n->peer, sizeof n->peer, "%.4s%s:%u", c->addr, c->node[0]->name,
+			c->caller_port);
 	else
 		snprintf(n->peer, sizeof n->peer, "%s", c->addr);
+	if (net_is_tls(c->addr)) { /* what its certificate would say */
+		const char *other = c->node[1 - side]->name;
+
+		snprintf(n->cert.id, sizeof n->cert.id, "node:%s", other);
+		put_le64(n->cert.hash, hash64(0, other, strlen(other)));
+	}
 	list_push(&s->streams, &n->link);
 	c->end[side] = n;
 	return n;

@@ -86,6 +86,7 @@ struct sys_stream {
 	struct call *reader, *writer;
 	bool shut, reset, broken;
 	char peer[SYS_ADDR_MAX];
+	struct sys_cert cert; /* of the other side, on tls: */
 };
 
 struct sys_listener {
@@ -100,6 +101,8 @@ struct accept_wait {
 	struct list link;
 	struct sys_stream *got;
 };
+
+static inline bool net_is_tls(const char *addr) { return strncmp(addr, "tls:", 4) == 0; }
 
 /* ---- conn.c ---- */
 struct conn *conn_new(struct sys *s, struct sim_node *to, const char *addr);

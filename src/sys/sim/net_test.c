@@ -433,6 +433,52 @@ static void addresses_are_text(void **state)
 	sim_free(w);
 }
 
+/* ---- tls: carried as it is, with an identity ---- */
+static int tls_serve(struct sys *s, void *arg)
+{
+	struct err_note note = { "" };
+	struct sys_listener *l;
+	struct sys_stream *c;
+
+	check(sys_listen(s, "tls:*:7", &l, &note) == E_INVALID);
+	check(sys_tls_use(s, &(struct sys_tls){ "a", "b", "c" }, NULL) == 0);
+	check(sys_listen(s, "tls:*:7", &l, NULL) == 0);
+	check(strcmp(sys_listener_addr(l), "tls:b:7") == 0);
+	check(sys_accept(l, FOREVER, &c) == 0);
+	check(strcmp(sys_stream_cert(c)->id, "node:a") == 0);
+	check(strncmp(sys_stream_peer(c), "tls:a:", 6) == 0);
+	(void)echo(c);
+	sys_listener_close(l);
+	return 77;
+}
+
+static int tls_call(struct sys *s, void *arg)
+{
+	struct count n = { 0, 50000, 0 };
+	struct sys_stream *c;
+
+	check(sys_connect(s, "tls:b:7", sys_after(s, SYS_SEC), &c, NULL) == E_INVALID);
+	check(sys_tls_use(s, &(struct sys_tls){ "a", "b", "c" }, NULL) == 0);
+	check(sys_connect(s, "tcp:b:7", sys_after(s, SYS_SEC), &c, NULL) == E_UNREACH);
+	check(sys_connect(s, "tls:b:7", sys_after(s, 10 * SYS_SEC), &c, NULL) == 0);
+	check(strcmp(sys_stream_cert(c)->id, "node:b") == 0);
+	check(talk(s, c, &n) == 1);
+	return 77;
+}
+
+static void tls_is_a_stream_with_an_identity(void **state)
+{
+	(void)state;
+	world(11, &sim_no_faults);
+	sim_node_start(b, tls_serve, NULL);
+	sim_run(w, SYS_SEC);
+	sim_node_start(a, tls_call, NULL);
+	sim_run(w, 100 * SYS_SEC);
+	assert_int_equal(sim_node_result(a), 77);
+	assert_int_equal(sim_node_result(b), 77);
+	sim_free(w);
+}
+
 /* Nothing is left over, whenever and however the nodes end. */
 static void any_end_is_clean(void **state)
 {
@@ -481,6 +527,7 @@ int main(void)
 		cmocka_unit_test(a_sender_waits_for_room),
 		cmocka_unit_test(memory_is_shared_inside_a_node),
 		cmocka_unit_test(addresses_are_text),
+		cmocka_unit_test(tls_is_a_stream_with_an_identity),
 		cmocka_unit_test(any_end_is_clean),
 	};
 

@@ -20,7 +20,7 @@ static bool is_own_host(const struct sim_node *n, const char *host, size_t len)
 	return strlen(n->name) == len && memcmp(host, n->name, len) == 0;
 }
 
-/* Takes "tcp:HOST:PORT" apart; the node is NULL when no such host exists. */
+/* Takes "tcp:HOST:PORT" or "tls:HOST:PORT" apart; the node is NULL when no such host exists. */
 static int addr_parse(
 	const struct sim_node *own, const char *addr, struct sim_node **ret_n, uint32_t *ret_port)
 {
@@ -36,7 +36,7 @@ static int addr_parse(
 	*ret_port = 0;
 	if (strncmp(addr, "unix:", 5) == 0)
 		return addr[5] == '\0' ? E_INVALID : 0;
-	if (strncmp(addr, "tcp:", 4) != 0 || colon < host)
+	if ((strncmp(addr, "tcp:", 4) != 0 && strncmp(addr, "tls:", 4) != 0) || colon < host)
 		return E_INVALID;
 	len = (size_t)(colon - host);
 	port = strtoul(colon + 1, &end, 10);
@@ -64,10 +64,12 @@ int sys_listen(struct sys *s, const char *addr, struct sys_listener **ret_l, str
 		return err_set(note, sys_dead(s), "listen %s: canceled", addr);
 	if (addr_parse(s->node, addr, &n, &port) < 0 || n != s->node)
 		return err_set(note, E_INVALID, "listen %s: not an address of this node", addr);
+	if (net_is_tls(addr) && !s->tls)
+		return err_set(note, E_INVALID, "listen %s: no certificate", addr);
 	if (addr[0] == 'u')
 		snprintf(own, sizeof own, "%s", addr);
 	else
-		snprintf(own, sizeof own, "tcp:%s:%u", n->name,
+		snprintf(own, sizeof own, "%.4s%s:%u", addr, n->name,
 			port != 0 ? port : PORT_FIRST + n->next_port++);
 	if (listener_find(s, own) != NULL)
 		return err_set(note, E_INUSE, "listen %s: address already in use", addr);
@@ -153,12 +155,14 @@ int sys_connect(struct sys *s, const char *addr, uint64_t until_ns, struct sys_s
 	rc = addr_parse(s->node, addr, &to, &port);
 	if (rc < 0)
 		return err_set(note, rc, "connect %s: not an address", addr);
+	if (net_is_tls(addr) && !s->tls)
+		return err_set(note, E_INVALID, "connect %s: no certificate to show", addr);
 	if (to == NULL)
 		return err_set(note, E_UNREACH, "connect %s: no such host", addr);
 	if (addr[0] == 'u')
 		snprintf(full, sizeof full, "%s", addr);
 	else
-		snprintf(full, sizeof full, "tcp:%s:%u", to->name, port);
+		snprintf(full, sizeof full, "%.4s%s:%u", addr, to->name, port);
 	wait.conn = conn_new(s, to, full);
 	n = stream_new(s, wait.conn, 0);
 	wait.conn->opener = &wait.call;
@@ -386,4 +390,17 @@ bool sys_stream_local(const struct sys_stream *c)
 int64_t sys_stream_uid(const struct sys_stream *c)
 {
 	return sys_stream_local(c) ? UID : -1;
+}
+const struct sys_cert *sys_stream_cert(const struct sys_stream *c)
+{
+	return net_is_tls(c->peer) ? &c->cert : NULL;
+}
+
+int sys_tls_use(struct sys *s, const struct sys_tls *files, struct err_note *note)
+{
+	if (s->dead)
+		return err_set(note, sys_dead(s), "certificates: canceled");
+	check(!s->tls);
+	s->tls = true;
+	return 0;
 }

@@ -73,7 +73,7 @@ struct sys {
 	struct loop *loop;
 	struct group root;
 	uint64_t skew_ns; /* the node's clock minus the world's, modulo 2^64 */
-	bool dead;
+	bool dead, tls;
 	uint64_t dead_calls, dead_draws;
 	struct list calls, streams, listeners, files, shms, signal_waits;
 	uint32_t signals; /* arrived, one bit each */

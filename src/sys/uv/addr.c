@@ -106,10 +106,10 @@ static int resolve_tcp(
 	char *end;
 
 	if (len == 0 || len >= sizeof host)
-		return err_set(note, E_INVALID, "address tcp:%s: expected tcp:HOST:PORT", text);
+		return err_set(note, E_INVALID, "address %s: expected HOST:PORT", text);
 	port = strtoul(colon + 1, &end, 10);
 	if (end == colon + 1 || *end != '\0' || colon[1] == '-' || port > UINT16_MAX)
-		return err_set(note, E_INVALID, "address tcp:%s: the port is 0 to 65535", text);
+		return err_set(note, E_INVALID, "address %s: the port is 0 to 65535", text);
 	if (len >= 2 && from[0] == '[' && from[len - 1] == ']') {
 		from++;
 		len -= 2;
@@ -143,11 +143,12 @@ int addr_resolve(
 {
 	if (strlen(text) >= SYS_ADDR_MAX)
 		return err_set(note, E_TOOBIG, "an address has at most %d bytes", SYS_ADDR_MAX - 1);
-	if (strncmp(text, "tcp:", 4) == 0)
+	if (strncmp(text, "tcp:", 4) == 0 || strncmp(text, "tls:", 4) == 0)
 		return resolve_tcp(s, text + 4, until_ns, ret, note);
 	if (strncmp(text, "unix:", 5) == 0)
 		return resolve_unix(text + 5, ret, note);
-	return err_set(note, E_INVALID, "address %s: expected tcp:HOST:PORT or unix:/path", text);
+	return err_set(note, E_INVALID,
+		"address %s: expected tcp:HOST:PORT, tls:HOST:PORT or unix:/path", text);
 }
 
 void addr_print(const struct addr *a, char *ret_text, size_t cap)

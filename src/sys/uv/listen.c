@@ -2,9 +2,11 @@
 #include "base/check.h"
 #include "sys/uv/own.h"
 #include "sys/uv/stream.h"
+#include "sys/uv/tls.h"
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -19,7 +21,7 @@ struct sys_listener {
 	struct watch watch;
 	int fd;
 	unsigned n_users; /* accepting fibers, the owner, libuv: the last one frees it */
-	bool closed;
+	bool closed, tls;
 	struct addr at;
 	dev_t dev; /* of a Unix socket's file, to remove no other */
 	ino_t ino;
@@ -125,6 +127,13 @@ static int bind_and_listen(struct sys_listener *l, const char *addr, struct err_
 		check(getsockname(l->fd, (void *)&l->at.sa, &l->at.len) == 0);
 	}
 	addr_print(&l->at, l->text, sizeof l->text);
+	if (l->tls) { /* the host stays as it was given: certificates are made out to names */
+		char bound[SYS_ADDR_MAX];
+
+		memcpy(bound, l->text, sizeof bound);
+		snprintf(l->text, sizeof l->text, "%.*s%s", (int)(strrchr(addr, ':') - addr), addr,
+			strrchr(bound, ':'));
+	}
 	return 0;
 }
 
@@ -134,12 +143,15 @@ int sys_listen(struct sys *s, const char *addr, struct sys_listener **ret_l, str
 	struct sys_listener *l;
 	int rc = addr_resolve(s, addr, sys_after(s, RESOLVE_NS), found, note);
 
+	if (rc >= 0 && tls_is(addr) && s->creds == NULL)
+		rc = err_set(note, E_INVALID, "listen on %s: no certificate", addr);
 	if (rc < 0)
 		return rc;
 	l = calloc(1, sizeof *l);
 	if (l == NULL)
 		return err_set(note, E_NOMEM, "listen on %s: %s", addr, err_text(E_NOMEM));
 	l->s = s;
+	l->tls = tls_is(addr);
 	l->at = found[0];
 	l->fd = socket(l->at.sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (l->fd < 0) {
@@ -171,13 +183,21 @@ const char *sys_listener_addr(const struct sys_listener *l)
 static int accept_one(struct sys_listener *l, struct sys_stream **ret_c)
 {
 	struct addr from = { .len = sizeof from.sa };
+	struct sys_stream *c;
 	int fd = accept4(l->fd, (void *)&from.sa, &from.len, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	if (fd < 0)
 		return -errno;
 	if (l->at.sa.ss_family == AF_UNIX)
 		from = l->at; /* a client has no name of its own */
-	return stream_new(l->s, fd, &from, ret_c) < 0 ? -ENOMEM : 0;
+	if (stream_new(l->s, fd, &from, &c) < 0)
+		return -ENOMEM;
+	if (l->tls && tls_accepted(c) < 0) {
+		sys_stream_close(c);
+		return -ENOMEM;
+	}
+	*ret_c = c;
+	return 0;
 }
 
 int sys_accept(struct sys_listener *l, uint64_t until_ns, struct sys_stream **ret_c)

@@ -30,6 +30,7 @@ struct sys {
 	struct waitq signals_q;
 	struct prng prng;
 	char host[64], boot_id[64];
+	struct creds *creds;   /* NULL until sys_tls_use() */
 };
 
 /* ---- errors ---- */

@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "sys/uv/own.h"
 #include "sys/uv/sys_uv.h"
+#include "sys/uv/tls.h"
 #include <fcntl.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -100,6 +101,7 @@ void sys_uv_free(struct sys *s)
 	uv_run(&s->uv, UV_RUN_DEFAULT); /* until the last close is done and no worker is left */
 	check(uv_loop_close(&s->uv) == 0);
 	loop_free(s->loop);
+	creds_free(s->creds);
 	free(s);
 }
 

@@ -3,26 +3,13 @@
  * that bytes are there: an event came while nobody waited, or the last call filled its buffer. */
 #include "sys/uv/stream.h"
 #include "base/check.h"
+#include "sys/uv/tls.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Received descriptors that nobody has taken; and how often a receiver may go on without a wait:
- * other fibers and the poll have their turn then. */
-enum { SHM_QUEUE_MAX = 4 * SYS_FDS_MAX, DIRECT_MAX = 16, CONNECT_RETRY_MS = 5 };
-
-struct sys_stream {
-	struct sys *s;
-	struct watch watch;
-	int fd;
-	bool no_recv, no_send; /* broken or shut: E_CLOSED */
-	bool local;
-	uint8_t n_direct, n_shm;
-	int64_t uid;
-	struct sys_shm *shm[SHM_QUEUE_MAX];
-	char peer[SYS_ADDR_MAX];
-};
+enum { CONNECT_RETRY_MS = 5 };
 
 int stream_new(struct sys *s, int fd, const struct addr *peer, struct sys_stream **ret_c)
 {
@@ -101,15 +88,23 @@ int sys_connect(struct sys *s, const char *addr, uint64_t until_ns, struct sys_s
 {
 	struct addr found[ADDRS_MAX];
 	int n = addr_resolve(s, addr, until_ns, found, note), rc = n, os = 0;
+	struct sys_stream *c = NULL;
 
 	for (int i = 0; i < n; i++) {
-		rc = try_connect(s, &found[i], until_ns, ret_c, &os);
+		rc = try_connect(s, &found[i], until_ns, &c, &os);
 		if (rc == 0 || rc == E_CANCELED || rc == E_TIMEOUT)
 			break;
 	}
 	if (n > 0 && rc < 0)
 		err_set(note, rc, "connect to %s: %s", addr,
 			os != 0 ? sys_err_words(os) : err_text(rc));
+	if (rc == 0 && tls_is(addr)) {
+		rc = tls_connect(c, addr, until_ns, note);
+		if (rc < 0)
+			sys_stream_close(c);
+	}
+	if (rc == 0)
+		*ret_c = c;
 	return rc;
 }
 
@@ -179,6 +174,8 @@ int64_t sys_recv(struct sys_stream *c, void *buf, size_t cap, uint64_t until_ns)
 	int rc = 0;
 
 	check(cap > 0);
+	if (c->tls != NULL)
+		return tls_recv(c, buf, cap, until_ns);
 	check(list_empty(&c->watch.readers));
 	for (;;) {
 		if (c->no_recv)
@@ -274,6 +271,8 @@ int sys_send(struct sys_stream *c, struct iovec *iov, int n_iov, uint64_t until_
 
 	check(n_iov >= 0);
 	check(n_iov <= UIO_MAXIOV);
+	if (c->tls != NULL)
+		return tls_send(c, iov, n_iov, until_ns);
 	return send_all(c, &m, until_ns);
 }
 
@@ -309,6 +308,8 @@ int sys_send_shm(struct sys_stream *c, const void *buf, size_t len, struct sys_s
 /* ---- ending ---- */
 void sys_stream_shut(struct sys_stream *c)
 {
+	if (c->tls != NULL)
+		tls_goodbye(c);
 	c->no_recv = c->no_send = true;
 	shutdown(c->fd, SHUT_RDWR);
 	watch_wake(&c->watch, E_CLOSED);
@@ -327,6 +328,7 @@ void sys_stream_close(struct sys_stream *c)
 		return;
 	while ((m = sys_recv_shm(c)) != NULL)
 		sys_shm_close(m);
+	tls_free(c);
 	watch_close(&c->watch, on_closed);
 	close(c->fd);
 }
