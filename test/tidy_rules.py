@@ -102,9 +102,9 @@ OBJECT_SYMBOLS = {
     "src/meta/tree_lmdb_merge.c": ["mdb_*"],
     "src/client/api_stream.c": ["read", "write"],
     "src/cli/os.c": PRINT + """_exit access alphasort alphasort64 clock_gettime close execvp fork
-        getenv ioctl isatty kill localtime_r mkdir nanosleep open open64 pidfd_open poll putenv
-        raise read readlink rename scandir scandir64 setenv sigaction sigfillset sigprocmask stat
-        stat64 strftime unlink waitpid write""".split(),
+        fsync getenv ioctl isatty kill localtime_r mkdir nanosleep open open64 pidfd_open poll
+        putenv raise read readlink rename scandir scandir64 setenv sigaction sigfillset sigprocmask
+        stat stat64 strftime unlink waitpid write""".split(),
     "src/cli/main.c": ["open_memstream", "fclose", "ferror"],
     "src/core/cap.c": CRYPTO,  # over memory only
     "src/base/copy.c": ["__cpu_indicator_init", "__cpu_features2"],

@@ -120,6 +120,14 @@ void os_sleep_ms(uint64_t ms)
 	nanosleep(&t, NULL);
 }
 
+uint64_t os_wall_s(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (uint64_t)t.tv_sec;
+}
+
 void os_time_text(uint64_t wall_ms, char *ret_text, size_t room)
 {
 	time_t t = (time_t)(wall_ms / 1000);
@@ -234,6 +242,47 @@ int os_write(int fd, const void *buf, size_t len, const char *path, struct err_n
 		len -= (size_t)n;
 	}
 	return 0;
+}
+
+int os_put_text(const char *path, const char *text, bool secret, struct err_note *note)
+{
+	char fresh[OS_PATH_MAX];
+	int rc = folders_make(path, note), fd;
+
+	if (rc < 0)
+		return rc;
+	if (snprintf(fresh, sizeof fresh, "%s.new", path) >= (int)sizeof fresh)
+		return err_set(note, E_TOOBIG, "a path of %zu bytes", strlen(path));
+	unlink(fresh);
+	fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, secret ? 0600 : 0644);
+	if (fd < 0)
+		return failed(note, fresh);
+	rc = os_write(fd, text, strlen(text), fresh, note);
+	if (rc == 0 && fsync(fd) < 0)
+		rc = failed(note, fresh);
+	if (os_close(fd, fresh, rc == 0 ? note : NULL) < 0 && rc == 0)
+		rc = E_IO;
+	if (rc == 0 && rename(fresh, path) < 0)
+		rc = failed(note, path);
+	if (rc < 0)
+		unlink(fresh);
+	return rc;
+}
+
+int os_get_text(const char *path, char *ret_text, size_t room, struct err_note *note)
+{
+	int64_t n;
+	int fd, rc = os_open_read(path, &fd, note);
+
+	if (rc < 0)
+		return rc;
+	n = os_read(fd, ret_text, room, path, note);
+	os_close(fd, path, NULL);
+	if (n >= 0 && (size_t)n == room)
+		return err_set(note, E_TOOBIG, "%s has more than %zu bytes", path, room - 1);
+	if (n >= 0)
+		ret_text[n] = '\0';
+	return n < 0 ? (int)n : 0;
 }
 
 struct walk {

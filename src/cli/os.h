@@ -19,6 +19,7 @@ void os_line_wipe(void);             /* when there is one; a signal that ends us
 void os_leftover(const char *path);
 uint64_t os_now_ms(void);            /* monotonic */
 uint64_t os_now_ns(void);
+uint64_t os_wall_s(void);            /* Unix time */
 void os_sleep_ms(uint64_t ms);
 const char *os_env(const char *name);
 void os_set_env(const char *name, const char *value);
@@ -30,6 +31,11 @@ enum os_kind os_kind(const char *path, uint64_t *ret_bytes); /* bytes: of a file
 int os_open_read(const char *path, int *ret_fd, struct err_note *note);
 /* Creates or empties it, folders on the way too. */
 int os_open_write(const char *path, int *ret_fd, struct err_note *note);
+/* A whole text file that replaces one of that name at once, folders on the way too; secret: mode
+ * 0600 from its first byte. */
+int os_put_text(const char *path, const char *text, bool secret, struct err_note *note);
+/* The file as a string; E_TOOBIG when it does not fit. */
+int os_get_text(const char *path, char *ret_text, size_t room, struct err_note *note);
 int os_close(int fd, const char *path, struct err_note *note);
 /* As much as fits, or what there is before the end; 0 at the end. */
 int64_t os_read(int fd, void *buf, size_t cap, const char *path, struct err_note *note);
