@@ -83,7 +83,10 @@ static PARKS int check_beginnings(struct opening *g)
 		(o->must_uuid_hi != l->uuid_hi || o->must_uuid_lo != l->uuid_lo))
 		return err_set(g->note, E_CORRUPT,
 			"the rows and the log in %s are not of the same shard", l->dir);
-	return g->mark.seq == 0 ? mark_create(l, g->note) : 0;
+	if (l->n_segments > 0)
+		return 0;
+	/* a start that was killed may have left a mark whose name is not durable */
+	return g->mark.seq == 0 ? mark_create(l, g->note) : sys_sync_dir(l->sys, l->dir, g->note);
 }
 
 static PARKS int load(struct opening *g, const struct segment *s, struct image *ret_im)
