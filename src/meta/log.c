@@ -6,7 +6,8 @@
  * (G3) after an error nothing is written any more: what the device holds is unknown (never
  * retried).
  * (G4) a block that holds a synced byte, or one whose sync is under way, is not written again.
- * (G5) two copies of the mark are synced and not being written, whatever happens. */
+ * (G5) two copies of the mark are synced and not being written, whatever happens.
+ * (G6) of two records with one index the one in the later segment counts. */
 #include "base/check.h"
 #include "base/hash.h"
 #include "base/pages.h"
@@ -70,19 +71,20 @@ static struct record record_next(const struct log *l, enum log_kind kind, uint32
 		.shard = LOG_SHARD };
 }
 
-/* At `at` of f: the place moves on when it is written. */
+/* A sealed one, at `at` of f: the place moves on when it is written. */
 static PARKS int write_record(struct log *l, struct sys_file *f, uint64_t at, struct record *r,
 	uint8_t *room, struct err_note *note)
 {
 	size_t len = record_bytes(r->length);
 	int rc;
 
-	record_seal(r, l->place.shard_chain, room + LOG_HEADER_BYTES);
 	record_put(r, room);
 	memset(room + LOG_HEADER_BYTES + r->length, 0, len - LOG_HEADER_BYTES - r->length);
 	rc = sys_pwrite_now(f, room, len, at, note);
 	if (rc == 0)
-		l->place = (struct log_place){ r->lsn, r->index, r->node_chain, r->shard_chain };
+		l->place = (struct log_place){ r->lsn, r->index,
+			r->kind == LOG_EFFECTS ? r->epoch : l->place.epoch, r->node_chain,
+			r->shard_chain };
 	return rc;
 }
 
@@ -104,11 +106,21 @@ static PARKS int open_segment(
 	return rc < 0 ? rc : sys_allocate(*ret_f, 0, l->segment_bytes, note);
 }
 
+uint64_t segment_kept(const struct log *l, uint32_t i)
+{
+	uint64_t kept = UINT64_MAX;
+
+	while (++i < l->n_segments)
+		if (l->segments[i].begin_index < kept)
+			kept = l->segments[i].begin_index;
+	return kept;
+}
+
 int segment_begin(struct log *l, struct err_note *note)
 {
-	uint8_t room[LOG_HEADER_BYTES + 8];
+	uint8_t room[LOG_HEADER_BYTES + BEGIN_BYTES];
 	char path[LOG_PATH_MAX * 2];
-	struct record r = record_next(l, LOG_BEGIN, 0);
+	struct record r = record_next(l, LOG_BEGIN, BEGIN_BYTES);
 	uint64_t index = l->place.index;
 	struct sys_file *f = NULL;
 	int rc, gone;
@@ -116,6 +128,8 @@ int segment_begin(struct log *l, struct err_note *note)
 	if (l->n_segments == LOG_SEGMENTS_MAX || l->n_unsynced == LOG_UNSYNCED_MAX)
 		return die(l, err_set(note, E_TOOBIG, "the log has %u segments", l->n_segments));
 	segment_path(l, r.lsn, path);
+	put_le64(room + LOG_HEADER_BYTES, l->place.epoch);
+	record_seal(&r, l->place.shard_chain, room + LOG_HEADER_BYTES);
 	l->rolling = true;
 	rc = open_segment(l, path, &f, note);
 	if (rc == 0)
@@ -136,7 +150,7 @@ int segment_begin(struct log *l, struct err_note *note)
 		l->unsynced[l->n_unsynced++] = l->file;
 	}
 	l->file = f;
-	l->at = record_bytes(0);
+	l->at = record_bytes(BEGIN_BYTES);
 	l->guard = 0;
 	l->segments[l->n_segments++] = (struct segment){ .first_lsn = r.lsn, .begin_index = index };
 	return 0;
@@ -207,7 +221,9 @@ uint64_t log_left(const struct log *l)
 	return left + (l->next != NULL ? l->segment_bytes : 0);
 }
 
-int log_append(struct log *l, uint8_t *room, size_t payload_len, struct err_note *note)
+/* chain: what the record must come to; NULL: anything. */
+static PARKS int append(struct log *l, uint64_t epoch, const uint64_t *chain, uint8_t *room,
+	size_t payload_len, struct err_note *note)
 {
 	struct record r;
 	uint64_t at;
@@ -219,17 +235,72 @@ int log_append(struct log *l, uint8_t *room, size_t payload_len, struct err_note
 		return err_set(note, E_IO, "the log has failed before");
 	l->appending = true;
 	/* a record larger than a segment gets one of its own, grown beyond its allocation */
-	if (l->at > record_bytes(0) && end_of(l) + record_bytes(payload_len) > l->segment_bytes)
+	if (l->at > record_bytes(BEGIN_BYTES) &&
+		end_of(l) + record_bytes(payload_len) > l->segment_bytes)
 		rc = segment_begin(l, note);
 	if (rc == 0) {
 		at = end_of(l);
 		r = record_next(l, LOG_EFFECTS, (uint32_t)payload_len);
-		rc = write_record(l, l->file, at, &r, room, note);
-		if (rc == 0)
+		r.epoch = epoch;
+		record_seal(&r, l->place.shard_chain, room + LOG_HEADER_BYTES);
+		if (chain != NULL && r.shard_chain != *chain)
+			rc = err_set(note, E_CORRUPT, "record %llu does not follow here",
+				(unsigned long long)r.index);
+		else if ((rc = write_record(l, l->file, at, &r, room, note)) == 0)
 			l->at = at + record_bytes(payload_len);
 		else if (rc != E_FULL) /* a part of it may be there: it is written over, or torn */
 			die(l, rc);
 	}
+	l->appending = false;
+	return rc;
+}
+
+int log_append(struct log *l, uint8_t *room, size_t payload_len, struct err_note *note)
+{
+	return append(l, l->epoch, NULL, room, payload_len, note);
+}
+
+void log_epoch(struct log *l, uint64_t epoch)
+{
+	check(epoch >= l->place.epoch);
+	l->epoch = epoch;
+}
+
+int log_copy(struct log *l, uint64_t epoch, uint64_t shard_chain, uint8_t *room, size_t payload_len,
+	struct err_note *note)
+{
+	check(epoch >= l->place.epoch);
+	return append(l, epoch, &shard_chain, room, payload_len, note);
+}
+
+int log_take_back(struct log *l, uint64_t index, struct err_note *note)
+{
+	struct log_place to, before = l->place;
+	struct log_reader *r;
+	uint64_t synced;
+	int rc;
+
+	check(index <= l->place.index);
+	if (l->dead)
+		return err_set(note, E_IO, "the log has failed before");
+	if (index == l->place.index)
+		return 0;
+	if ((rc = log_reader_open(l, index, &r, note)) < 0)
+		return rc;
+	to = log_reader_place(r);
+	log_reader_close(r);
+	/* what takes back must not be there without what it follows: that would be read as torn */
+	if ((rc = log_sync(l, &synced, note)) < 0)
+		return rc;
+	check(!l->appending);
+	check(before.lsn == l->place.lsn); /* nobody appends meanwhile */
+	l->appending = true;
+	l->place.index = to.index;
+	l->place.epoch = to.epoch;
+	l->place.shard_chain = to.shard_chain;
+	rc = segment_begin(l, note);
+	if (rc < 0)
+		l->place = before;
 	l->appending = false;
 	return rc;
 }

@@ -11,7 +11,9 @@
  * Each segment begins with a BEGIN record, which names the lsn and the chain it continues from:
  * what a segment before it holds from that lsn on was never acknowledged as part of this history
  * and does not count.  Every start begins a segment, with a higher epoch, so a torn tail is left
- * behind, not overwritten.
+ * behind, not overwritten.  A BEGIN whose index is lower than that of the record before it takes
+ * back what lies between; nothing is ever cut off a file.  Its payload is the epoch of the record
+ * at that index, u64.
  *
  * What was synced is never touched again: the record behind it begins in the next block of 4 KiB.
  * A segment is allocated and written before it is used, so that a sync need not write the file's
@@ -31,9 +33,10 @@
 enum { LOG_HEADER_BYTES = 96, LOG_PAYLOAD_BYTES_MAX = 256 << 20 };
 enum log_kind { LOG_BEGIN = 1, LOG_EFFECTS = 2 };
 
-/* Where a history stands: the last record and the chains through it. */
+/* Where a history stands: the last record, the epoch it was made in and the chains through it.
+ * Equal (epoch, index, shard_chain) in two logs: the same history up to there. */
 struct log_place {
-	uint64_t lsn, index, node_chain, shard_chain;
+	uint64_t lsn, index, epoch, node_chain, shard_chain;
 };
 
 struct log;
@@ -64,6 +67,15 @@ uint64_t log_bytes(const struct log *l); /* of all segments, written part */
  * follows it, and there are 8 bytes of room behind.  One append at a time.  E_FULL: it was not
  * written, and may be tried again; after another error the log is dead. */
 PARKS int log_append(struct log *l, uint8_t *room, size_t payload_len, struct err_note *note);
+/* The epoch of what is appended from now on: at least the one before. */
+void log_epoch(struct log *l, uint64_t epoch);
+/* As log_append(), of the record that follows here in another replica's log: its epoch, and the
+ * shard chain through it.  E_CORRUPT: it does not follow, and was not written. */
+PARKS int log_copy(struct log *l, uint64_t epoch, uint64_t shard_chain, uint8_t *room,
+	size_t payload_len, struct err_note *note);
+/* Takes back the records behind index, of which nobody was told; no append and no sync meanwhile.
+ * E_GONE: the log does not reach back there.  E_FULL: nothing has changed. */
+PARKS int log_take_back(struct log *l, uint64_t index, struct err_note *note);
 /* Everything appended before the call is durable when it returns 0; *ret_index names it.  Appends
  * go on meanwhile; one sync at a time.  After an error the log is dead. */
 PARKS int log_sync(struct log *l, uint64_t *ret_index, struct err_note *note);
@@ -76,4 +88,16 @@ uint64_t log_left(const struct log *l); /* bytes that fit without another file *
 bool log_tight(const struct log *l);    /* the last log_prepare() found the disk full */
 /* Forgets the segments that hold nothing behind index. */
 PARKS int log_cut(struct log *l, uint64_t index, struct err_note *note);
+
+/* Reads what the log holds, in order, beside appends, syncs and cuts; closed before the log. */
+struct log_reader;
+/* Stands at index, which is at most log_index().  E_GONE: the log does not reach back there. */
+PARKS int log_reader_open(
+	struct log *l, uint64_t index, struct log_reader **ret_r, struct err_note *note);
+void log_reader_close(struct log_reader *r); /* NULL is fine */
+struct log_place log_reader_place(const struct log_reader *r); /* of the last record read */
+/* 1: the next record, at the reader's place now; its payload is good until the next call, as much
+ * as its place.  0: there is none yet.  E_GONE: it was forgotten, or what was read was taken back:
+ * open another.  E_CORRUPT: rot. */
+PARKS int log_read(struct log_reader *r, struct bytes *ret_payload, struct err_note *note);
 #endif

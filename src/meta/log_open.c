@@ -9,6 +9,8 @@ struct opening {
 	struct log *l;
 	const struct log_opts *o;
 	struct mark mark; /* the best copy; seq 0: none */
+	uint64_t kept;    /* of the segment being read: behind this index it was taken back */
+	uint64_t fork;    /* the next index at which a later segment begins */
 	struct err_note *note;
 	bool overflow;
 };
@@ -118,6 +120,8 @@ static PARKS int load(struct opening *g, const struct segment *s, struct image *
 static bool follows(const struct log *l, const struct image *im, size_t at,
 	const struct log_place *place, struct record *ret_r)
 {
+	uint64_t chain = place->shard_chain;
+
 	if (im->len < at + LOG_HEADER_BYTES || record_get(im->p + at, ret_r) < 0)
 		return false;
 	if (ret_r->uuid_hi != l->uuid_hi || ret_r->uuid_lo != l->uuid_lo ||
@@ -125,7 +129,9 @@ static bool follows(const struct log *l, const struct image *im, size_t at,
 		return false;
 	if (im->len < at + LOG_HEADER_BYTES + ret_r->length || ret_r->previous != place->node_chain)
 		return false;
-	return record_verify(ret_r, place->shard_chain, im->p + at + LOG_HEADER_BYTES);
+	if (ret_r->kind == LOG_BEGIN && ret_r->index < place->index) /* it takes back */
+		chain = im->s->begin_chain;
+	return record_verify(ret_r, chain, im->p + at + LOG_HEADER_BYTES);
 }
 
 /* The highest durable lsn that whole headers behind an offset speak of. */
@@ -203,8 +209,35 @@ static PARKS int drop_from(struct opening *g, uint32_t n)
 	return sys_sync_dir(l->sys, l->dir, g->note);
 }
 
+/* Where later segments go on from: the chain there is the last one seen at that index. */
+static void find_forks(struct opening *g, uint32_t i)
+{
+	struct log *l = g->l;
+	uint64_t here = l->place.index;
+
+	if (g->fork != here && l->place.lsn != l->segments[i].first_lsn)
+		return;
+	g->fork = UINT64_MAX;
+	for (uint32_t k = i + 1; k < l->n_segments; k++) {
+		struct segment *s = &l->segments[k];
+
+		if (s->begin_index == here)
+			s->begin_chain = l->place.shard_chain;
+		else if (s->begin_index > here && s->begin_index < g->fork)
+			g->fork = s->begin_index;
+	}
+}
+
+static uint64_t epoch_at(const struct log *l, const struct record *r, const uint8_t *payload)
+{
+	if (r->kind == LOG_EFFECTS)
+		return r->epoch;
+	return r->length == BEGIN_BYTES ? le64(payload) : l->place.epoch;
+}
+
 static int replay(struct opening *g, const struct image *im, const struct record *r, size_t at)
 {
+	const uint8_t *payload = im->p + at + LOG_HEADER_BYTES;
 	struct log *l = g->l;
 	int rc = 0;
 
@@ -212,9 +245,9 @@ static int replay(struct opening *g, const struct image *im, const struct record
 		return rot(g, im, at, r->lsn, "its index does not follow");
 	if (r->lsn == g->mark.lsn && r->node_chain != g->mark.chain)
 		return rot(g, im, at, r->lsn, "it is not the one that was synced");
-	if (r->kind == LOG_EFFECTS && r->index > g->o->after)
-		rc = g->o->replay(g->o->arg, l, r->index,
-			bytes_of(im->p + at + LOG_HEADER_BYTES, r->length), r->lsn <= g->mark.lsn);
+	if (r->kind == LOG_EFFECTS && r->index > g->o->after && r->index <= g->kept)
+		rc = g->o->replay(g->o->arg, l, r->index, bytes_of(payload, r->length),
+			r->lsn <= g->mark.lsn);
 	if (rc == E_CORRUPT)
 		return rot(g, im, at, r->lsn, "its effects cannot be read");
 	if (rc < 0)
@@ -222,7 +255,8 @@ static int replay(struct opening *g, const struct image *im, const struct record
 			(unsigned long long)r->lsn, err_text(rc));
 	if (r->epoch > l->epoch)
 		l->epoch = r->epoch;
-	l->place = (struct log_place){ r->lsn, r->index, r->node_chain, r->shard_chain };
+	l->place = (struct log_place){ r->lsn, r->index, epoch_at(l, r, payload), r->node_chain,
+		r->shard_chain };
 	return 0;
 }
 
@@ -235,6 +269,7 @@ static PARKS int scan(
 	size_t at = 0;
 	int rc = 0;
 
+	g->kept = segment_kept(l, i);
 	while (rc == 0 && l->place.lsn < until) {
 		if (!follows(l, im, at, &l->place, &r) &&
 			follows(l, im, block_up(at), &l->place, &r))
@@ -245,6 +280,7 @@ static PARKS int scan(
 		}
 		if ((rc = replay(g, im, &r, at)) == 0)
 			at += record_bytes(r.length);
+		find_forks(g, i);
 	}
 	*ret_end = at;
 	return rc;
@@ -322,8 +358,8 @@ static PARKS int read_all(struct opening *g)
 		if (!begin_of(&im, &begin))
 			rc = rot(g, &im, 0, l->segments[i].first_lsn, "the beginning of a segment");
 		if (rc == 0 && i == first)
-			l->place = (struct log_place){ begin.lsn - 1, begin.index, begin.previous,
-				begin.shard_chain };
+			l->place = (struct log_place){ begin.lsn - 1, begin.index, 0,
+				begin.previous, begin.shard_chain };
 		if (rc == 0)
 			rc = scan(g, &im, i, until, &end);
 		if (rc == 0)

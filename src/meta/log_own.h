@@ -18,13 +18,14 @@ enum {
 /* A segment: records (first_lsn is its BEGIN's) that follow index begin_index. */
 struct segment {
 	uint64_t first_lsn, begin_index, bytes;
+	uint64_t begin_chain; /* opening: through the record at begin_index, as last read */
 };
 
 struct log {
 	struct sys *sys;
 	char dir[LOG_PATH_MAX];
 	uint64_t segment_bytes, uuid_hi, uuid_lo;
-	struct log_place place;                    /* of the last record appended */
+	struct log_place place; /* of the last record appended */
 	struct segment segments[LOG_SEGMENTS_MAX]; /* oldest first; the last is written to */
 	uint32_t n_segments;
 	struct sys_file *file; /* of the last segment */
@@ -46,8 +47,11 @@ static inline uint64_t block_up(uint64_t at)
 	return (at + SYS_BLOCK - 1) & ~(uint64_t)(SYS_BLOCK - 1);
 }
 void segment_path(const struct log *l, uint64_t first_lsn, char ret_path[LOG_PATH_MAX * 2]);
+/* What segment i holds behind this index was taken back by a later one. */
+uint64_t segment_kept(const struct log *l, uint32_t i);
 /* Makes the last segment one that follows l->place, with its BEGIN written. */
 PARKS int segment_begin(struct log *l, struct err_note *note);
+enum { BEGIN_BYTES = 8 }; /* its payload */
 PARKS int mark_create(struct log *l, struct err_note *note);
 
 enum { MARK_SLOTS = 4, MARK_BYTES = 64, MARK_SLOT_BYTES = 4096 };
