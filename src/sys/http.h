@@ -26,6 +26,7 @@ struct sys_http_question {
 	const struct sys_http_tls *tls; /* may be NULL */
 	const char *user, *password;    /* sent as Basic when user is not NULL */
 	const char *bearer;             /* sent as Bearer when not NULL */
+	uint32_t connect_ms; /* for a connection to come about: E_UNREACH; 0: as long as it takes */
 	/* Goes out on a fresh connection.  Without it a question whose kept connection turns out
 	 * to be closed is sent again on another one: the other side may see it twice. */
 	bool once;

@@ -277,6 +277,8 @@ static CURLcode set_all(struct call *c)
 	SET(PREREQFUNCTION, on_about_to_send);
 	SET(PREREQDATA, c);
 	SET(FRESH_CONNECT, q->once ? 1L : 0L);
+	if (q->connect_ms > 0)
+		SET(CONNECTTIMEOUT_MS, (long)q->connect_ms);
 	if (q->body.len > 0 || strcmp(q->method, "POST") == 0) {
 		SET(POSTFIELDSIZE_LARGE, (curl_off_t)q->body.len);
 		SET(POSTFIELDS, q->body.len > 0 ? (const char *)q->body.p : "");
