@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* shard_audit(): walks every table and holds it against the others, (S1) to (S5) of inside.h. */
 #include "meta/large_own.h"
+#include <stdio.h>
 #include <stdlib.h>
 
 struct seen {
@@ -10,11 +11,22 @@ struct seen {
 };
 struct tally {
 	struct shard *sh;
-	struct map inodes;       /* inode -> struct seen */
+	struct map inodes;                               /* inode -> struct seen */
 	struct map files, bytes, kept_files, kept_bytes; /* bucket -> sum + 1, as a pointer */
-	struct map slab;         /* job -> likewise */
+	struct map slab;                                 /* job -> likewise */
 	uint64_t slab_files, slab_bytes, expiries, packed;
 };
+
+bool audit_broken(struct shard *sh, const char *e, const char *file, int line, const char *func)
+{
+	char text[256];
+
+	if (sh->broken == NULL)
+		check_failed(e, file, line, func);
+	snprintf(text, sizeof text, "%s: not so: %s", func, e);
+	sh->broken(sh->broken_arg, text);
+	return false;
+}
 
 void audit_each(struct shard *sh, uint8_t table, audit_visit_fn *visit, void *arg)
 {
@@ -44,13 +56,14 @@ uint64_t sum_of(const struct map *m, uint64_t key)
 static struct seen *count(struct tally *t, const struct row_inode *row)
 {
 	const struct bucket *b = map_get(&t->sh->buckets, row->bucket);
-	struct seen *seen = calloc(1, sizeof *seen);
+	struct seen *seen;
 
+	if (!holds(t->sh, b != NULL) || !holds(t->sh, map_get(&t->inodes, row->inode) == NULL))
+		return NULL;
+	seen = calloc(1, sizeof *seen);
 	check(seen != NULL);
-	check(b != NULL);
-	*seen = (struct seen){ row->bucket, row->expires_ms, row->kind,
-		b->state == BUCKET_DROPPING, false };
-	check(map_get(&t->inodes, row->inode) == NULL);
+	*seen = (struct seen){ row->bucket, row->expires_ms, row->kind, b->state == BUCKET_DROPPING,
+		false };
 	check(map_put(&t->inodes, row->inode, seen) == 0);
 	sum_add(&t->files, row->bucket, 1);
 	sum_add(&t->bytes, row->bucket, row->size);
@@ -73,9 +86,12 @@ static void visit_inode(void *arg, struct bytes key, struct bytes value)
 	struct tally *t = arg;
 	struct row_inode row;
 
-	check(row_inode_key_get(key, &row) == 0);
-	check(row_inode_get(value, &row) == 0);
-	check(inode_find(t->sh, row.bucket, row.inode, &row) == 0);
+	if (!holds(t->sh, row_inode_key_get(key, &row) == 0))
+		return;
+	if (!holds(t->sh, row_inode_get(value, &row) == 0))
+		return;
+	if (!holds(t->sh, inode_find(t->sh, row.bucket, row.inode, &row) == 0))
+		return;
 	(void)count(t, &row);
 }
 
@@ -85,10 +101,14 @@ static struct seen *count_inside(
 {
 	struct row_inode row;
 
-	check(top != NULL);
-	check(top->kind == BUCKET_FLAT);
-	check(inode_of_name(t->sh, top, name, &row) == 0);
-	check(row.place != PLACE_EXTENTS);
+	if (!holds(t->sh, top != NULL))
+		return NULL;
+	if (!holds(t->sh, top->kind == BUCKET_FLAT))
+		return NULL;
+	if (!holds(t->sh, inode_of_name(t->sh, top, name, &row) == 0))
+		return NULL;
+	if (!holds(t->sh, row.place != PLACE_EXTENTS))
+		return NULL;
 	return count(t, &row);
 }
 
@@ -99,23 +119,32 @@ static void visit_name(void *arg, struct bytes key, struct bytes value)
 	struct seen *dir, *seen;
 	struct row_name row;
 
-	check(row_name_key_get(key, &row) == 0);
-	check(row_name_get(value, &row) == 0);
+	if (!holds(t->sh, row_name_key_get(key, &row) == 0))
+		return;
+	if (!holds(t->sh, row_name_get(value, &row) == 0))
+		return;
 	top = map_get(&t->sh->buckets, row.parent);
 	dir = map_get(&t->inodes, row.parent);
-	check((top != NULL) != (dir != NULL));
-	check(top != NULL || dir->kind == ENTRY_DIR);
+	if (!holds(t->sh, (top != NULL) != (dir != NULL)))
+		return;
+	if (!holds(t->sh, top != NULL || dir->kind == ENTRY_DIR))
+		return;
 	if (top == NULL && dir->dropping)
 		return; /* its children may have been given back before it */
-	check(top == NULL || top->state != BUCKET_DROPPING || top->kind == BUCKET_FLAT);
+	if (!holds(t->sh, top == NULL || top->state != BUCKET_DROPPING || top->kind == BUCKET_FLAT))
+		return;
 	if (row.file.len > 0)
 		seen = count_inside(t, top, &row);
 	else
 		seen = map_get(&t->inodes, row.inode);
-	check(seen != NULL); /* (S1) */
-	check(!seen->named);
-	check(seen->kind == row.kind);
-	check(seen->bucket == (top != NULL ? top->id : dir->bucket));
+	if (!holds(t->sh, seen != NULL)) /* (S1) */
+		return;
+	if (!holds(t->sh, !seen->named))
+		return;
+	if (!holds(t->sh, seen->kind == row.kind))
+		return;
+	if (!holds(t->sh, seen->bucket == (top != NULL ? top->id : dir->bucket)))
+		return;
 	seen->named = true;
 }
 
@@ -125,15 +154,21 @@ static void visit_expiry(void *arg, struct bytes key, struct bytes value)
 	const struct seen *seen;
 	struct row_expiry row;
 
-	check(row_expiry_key_get(key, &row) == 0);
-	check(row_expiry_get(value, &row) == 0);
+	if (!holds(t->sh, row_expiry_key_get(key, &row) == 0))
+		return;
+	if (!holds(t->sh, row_expiry_get(value, &row) == 0))
+		return;
 	seen = map_get(&t->inodes, row.inode);
-	check(seen != NULL);
+	if (!holds(t->sh, seen != NULL))
+		return;
 	if (seen->dropping)
 		return; /* the sweep and the reclaim share these */
-	check(seen->bucket == row.bucket);
-	check(seen->expires_ms == row.time_ms); /* (S4) */
-	check(row.time_ms >= t->sh->expired_to_ms);
+	if (!holds(t->sh, seen->bucket == row.bucket))
+		return;
+	if (!holds(t->sh, seen->expires_ms == row.time_ms)) /* (S4) */
+		return;
+	if (!holds(t->sh, row.time_ms >= t->sh->expired_to_ms))
+		return;
 	t->expiries--;
 }
 
@@ -142,9 +177,12 @@ static void visit_packed(void *arg, struct bytes key, struct bytes value)
 	struct tally *t = arg;
 	struct row_packed row;
 
-	check(row_packed_key_get(key, &row) == 0);
-	check(row_packed_get(value, &row) == 0);
-	check(map_get(&t->inodes, row.inode) != NULL);
+	if (!holds(t->sh, row_packed_key_get(key, &row) == 0))
+		return;
+	if (!holds(t->sh, row_packed_get(value, &row) == 0))
+		return;
+	if (!holds(t->sh, map_get(&t->inodes, row.inode) != NULL))
+		return;
 	t->packed--;
 }
 
@@ -155,14 +193,20 @@ static void visit_mark(void *arg, struct bytes key, struct bytes value)
 	const struct mark *m;
 	struct row_mark row;
 
-	check(row_mark_key_get(key, &row) == 0);
-	check(row_mark_get(value, &row) == 0);
+	if (!holds(t->sh, row_mark_key_get(key, &row) == 0))
+		return;
+	if (!holds(t->sh, row_mark_get(value, &row) == 0))
+		return;
 	seen = map_get(&t->inodes, row.inode);
-	check(seen != NULL); /* (S5) */
-	check(seen->bucket == row.bucket);
+	if (!holds(t->sh, seen != NULL)) /* (S5) */
+		return;
+	if (!holds(t->sh, seen->bucket == row.bucket))
+		return;
 	m = mark_of(t->sh, row.inode);
-	check(m != NULL);
-	check(m->session->id == row.session);
+	if (!holds(t->sh, m != NULL))
+		return;
+	if (!holds(t->sh, m->session->id == row.session))
+		return;
 }
 
 static void check_buckets(struct tally *t)
@@ -172,25 +216,26 @@ static void check_buckets(struct tally *t)
 	map_each (it, &t->sh->buckets) {
 		const struct bucket *b = it->value;
 
-		check(b->files == sum_of(&t->files, b->id)); /* (S2) */
-		check(b->used_bytes == sum_of(&t->bytes, b->id));
+		(void)holds(t->sh, b->files == sum_of(&t->files, b->id)); /* (S2) */
+		(void)holds(t->sh, b->used_bytes == sum_of(&t->bytes, b->id));
 		if (b->state != BUCKET_DROPPING) {
-			check(b->kept_files == sum_of(&t->kept_files, b->id));
-			check(b->kept_bytes == sum_of(&t->kept_bytes, b->id));
+			(void)holds(t->sh, b->kept_files == sum_of(&t->kept_files, b->id));
+			(void)holds(t->sh, b->kept_bytes == sum_of(&t->kept_bytes, b->id));
 		}
 		files += b->files;
 		bytes += b->used_bytes;
 	}
-	check(files == t->sh->files);
-	check(bytes == t->sh->used_bytes);
+	(void)holds(t->sh, files == t->sh->files);
+	(void)holds(t->sh, bytes == t->sh->used_bytes);
 	map_each (it, &t->sh->jobs) {
 		const struct job_use *u = it->value;
 
-		check(u->pub.slab_bytes == sum_of(&t->slab, it->key));
+		(void)holds(t->sh, u->pub.slab_bytes == sum_of(&t->slab, it->key));
 		for (uint8_t tier = 0; tier < TIER_COUNT; tier++)
-			check(u->pub.meters[tier].held_bytes ==
-				room_domain_held(t->sh->large->room, it->key, tier) +
-					(tier == TIER_DRAM ? u->pub.slab_bytes : 0));
+			(void)holds(
+				t->sh, u->pub.meters[tier].held_bytes ==
+					       room_domain_held(t->sh->large->room, it->key, tier) +
+						       (tier == TIER_DRAM ? u->pub.slab_bytes : 0));
 	}
 }
 
@@ -203,13 +248,13 @@ static void check_marks(struct tally *t)
 
 		n += s->n_marks;
 	}
-	check(n == t->sh->marks.n);
+	(void)holds(t->sh, n == t->sh->marks.n);
 	map_each (it, &t->sh->marks) {
 		const struct mark *m = it->value;
 		struct row_mark row;
 
-		check(m->inode == it->key);
-		check(mark_read(t->sh, m->inode, &row) == 0);
+		(void)holds(t->sh, m->inode == it->key);
+		(void)holds(t->sh, mark_read(t->sh, m->inode, &row) == 0);
 	}
 }
 
@@ -226,15 +271,15 @@ void shard_audit(struct shard *sh)
 	map_each (it, &t.inodes) {
 		const struct seen *seen = it->value;
 
-		check(seen->named || seen->dropping);
+		(void)holds(sh, seen->named || seen->dropping);
 	}
-	check(t.expiries == 0);
-	check(t.packed == 0);
+	(void)holds(sh, t.expiries == 0);
+	(void)holds(sh, t.packed == 0);
 	check_buckets(&t);
 	check_marks(&t);
 	slab_status(sh->slab, &st);
-	check(st.files == t.slab_files); /* (S3) */
-	check(st.used_bytes == t.slab_bytes);
+	(void)holds(sh, st.files == t.slab_files); /* (S3) */
+	(void)holds(sh, st.used_bytes == t.slab_bytes);
 	slab_audit(sh->slab);
 	large_audit(sh);
 	map_each (it, &t.inodes)

@@ -112,7 +112,7 @@ int db_get(struct db *db, struct bytes key, struct bytes *ret_value)
 		f = memtable_get(db->frozen, hash, key, ret_value);
 	if (f != MEMTABLE_ABSENT)
 		return f == MEMTABLE_LIVE ? 0 : E_NOTFOUND;
-	rc = tree_get(db->tree, key, ret_value);
+	rc = db->tree != NULL ? tree_get(db->tree, key, ret_value) : E_NOTFOUND;
 	if (rc < 0 && rc != E_NOTFOUND)
 		db_rot(db);
 	return rc;
@@ -196,7 +196,7 @@ void db_iter_begin(struct db_iter *out, struct db *db, struct bytes from, struct
 	} else {
 		it = calloc(1, sizeof *it);
 		check(it != NULL);
-		it->cursor = tree_cursor_new(db->tree);
+		it->cursor = db->tree != NULL ? tree_cursor_new(db->tree) : NULL;
 	}
 	check(to.len <= sizeof it->to_room);
 	if (to.len > 0)
@@ -208,7 +208,10 @@ void db_iter_begin(struct db_iter *out, struct db *db, struct bytes from, struct
 		memtable_walk_begin(&it->frozen_walk, db->frozen, from);
 	else
 		it->frozen.due = false;
-	tree_cursor_seek(it->cursor, from);
+	if (it->cursor != NULL)
+		tree_cursor_seek(it->cursor, from);
+	else
+		it->tree.due = false;
 	it->tree_skips = false;
 	it->dead_left = NULL;
 	it->tired = bytes_of(NULL, 0);
@@ -293,7 +296,8 @@ void db_iters_free(struct db *db)
 		struct iter *it = db->iters;
 
 		db->iters = it->next;
-		tree_cursor_free(it->cursor);
+		if (it->cursor != NULL)
+			tree_cursor_free(it->cursor);
 		free(it);
 	}
 }

@@ -2,6 +2,7 @@
 /* Ids: a row holds a mark above all that were given; a higher one is asked for and synced before
  * the ids below it are given (D3). */
 #include "base/check.h"
+#include "meta/db_look.h"
 #include "meta/db_own.h"
 
 static void ask(struct db *db)
@@ -68,4 +69,34 @@ uint64_t db_next_ids(struct db *db, uint32_t n)
 uint64_t db_next_id(struct db *db)
 {
 	return db_next_ids(db, 1);
+}
+
+bool db_is_ids(struct bytes key)
+{
+	return key.len == 1 && key.p[0] == DB_ID_KEY;
+}
+
+uint64_t db_ids_of(const struct effect *e)
+{
+	return e->kind == EFFECT_PUT && db_is_ids(e->key) && e->value.len == 8 ? le64(e->value.p)
+									       : 0;
+}
+
+uint64_t db_ids_mark(const struct db *db)
+{
+	uint8_t key = DB_ID_KEY;
+	struct bytes value;
+
+	/* a look, whose reads change nothing */
+	if (db_get((struct db *)(uintptr_t)db, bytes_of(&key, 1), &value) < 0 || value.len != 8)
+		return 0;
+	return le64(value.p);
+}
+
+void db_ids_above(struct db *db, uint64_t above)
+{
+	if (db->id_asked < above)
+		db->id_asked = above;
+	ask(db);
+	db->id_next = db->id_mark;
 }

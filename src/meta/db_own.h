@@ -51,7 +51,7 @@ struct db {
 	struct sys_file *lock;
 	struct log *log;
 	uint64_t uuid_hi, uuid_lo; /* of the log */
-	struct tree *tree;
+	struct tree *tree; /* NULL: only of a look that found none (db_look.h) */
 	struct memtable_pool pool;
 	struct memtable *active, *frozen; /* frozen: being merged, or NULL */
 	struct iter *iters;               /* to be used again */

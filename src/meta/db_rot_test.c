@@ -3,6 +3,7 @@
  * rows are those of one moment that is not before the last sync.  Never other rows. */
 #include "base/check.h"
 #include "meta/db_kit.h"
+#include "meta/db_look.h"
 #include "sys/sim/sim.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -36,7 +37,9 @@ struct world {
 	struct image im;
 	uint64_t index_synced;
 	uint32_t n_ops; /* in the image */
-	uint64_t n_corrupt, n_open, n_cut;
+	uint64_t n_corrupt, n_open, n_cut, n_saved;
+	uint32_t looked_ops, n_damages;
+	struct db_looked looked;
 };
 
 static struct db_opts opts(struct world *w)
@@ -136,6 +139,33 @@ static void image_put(struct world *w, unsigned less)
 }
 
 /* ---- one opening ---- */
+static void count_damage(void *arg, const struct log_damage *d)
+{
+	struct world *w = arg;
+
+	check(d->path[0] != '\0');
+	w->n_damages += d->kind != LOG_MARK_COPY;
+}
+
+/* What fsck makes of it: rows of one moment, whatever it finds. */
+static void look(struct world *w, struct db_looked *ret)
+{
+	struct db_look_opts o = { .dir = "/db", .damage = count_damage, .arg = w };
+	struct err_note note = { "" };
+	struct db *db;
+
+	w->n_damages = 0;
+	w->k.n_ops = w->n_ops;
+	check(db_look(w->s, &o, &db, ret, &note) == 0);
+	for (unsigned i = 0; i < ret->n_trees; i++)
+		w->n_damages += !ret->trees[i].good;
+	if (ret->base >= 0 || ret->index > 0)
+		kit_found(&w->k, db, 0);
+	w->looked_ops = w->k.n_ops;
+	db_drop(db);
+}
+
+/* Whatever keeps it from being opened is found, and where nothing is found it opens. */
 static int try_open(struct world *w, uint64_t index_min)
 {
 	struct db_opts o = opts(w);
@@ -147,15 +177,20 @@ static int try_open(struct world *w, uint64_t index_min)
 	group_init(&g, sys_loop(w->s));
 	w->k.found = false;
 	w->k.id_max = w->k.written = w->k.synced = 0;
+	look(w, &w->looked);
+	w->k.id_max = 0;
 	w->k.n_ops = w->n_ops;
 	rc = db_open(w->s, &g, &o, &db, &note);
 	if (rc == E_CORRUPT) {
 		check(note.text[0] != '\0');
+		check(w->n_damages > 0);
 		w->n_corrupt++;
+		w->n_saved += w->looked_ops == w->n_ops;
 		return rc;
 	}
 	check(rc == 0);
 	kit_found(&w->k, db, index_min);
+	check(w->looked_ops == w->k.n_ops || w->n_damages > 0);
 	w->n_open++;
 	w->n_cut += w->k.n_ops < w->n_ops;
 	group_cancel(&g);

@@ -107,6 +107,9 @@ struct shard {
 	} reclaimed;
 	uint8_t name_room[LIMIT_NAME_BYTES_MAX]; /* of a name found in a row */
 	uint8_t *page;                           /* room for the lists of one answer, PAGE_BYTES */
+	/* Of a shard that is only looked at: told what contradicts what.  NULL: it serves. */
+	void (*broken)(void *arg, const char *text);
+	void *broken_arg;
 	uint8_t list_from[LIST_KEY_MAX], list_to[LIST_KEY_MAX], list_last[LIMIT_NAME_BYTES_MAX + 1];
 };
 enum { PAGE_BYTES = LIMIT_FRAME_BODY_BYTES_MAX - 4096 };
@@ -115,6 +118,11 @@ _Static_assert((int)ROW_packed_VALUE_MAX >= (int)ROW_name_VALUE_MAX, "one room f
 _Static_assert((int)ROW_FILE_BYTES_MAX >= (int)ROW_inode_VALUE_MAX, "it holds an inode's value");
 
 /* ---- shard.c ---- */
+/* A shard over rows that nobody serves (db_look.h): for its audit, which tells what is broken.
+ * What it would write is written nowhere. */
+int shard_look(struct sys *s, struct db *db, void (*broken)(void *arg, const char *text), void *arg,
+	struct shard **ret_sh, struct err_note *note);
+void shard_look_end(struct shard *sh); /* the rows stay the caller's; NULL is fine */
 static inline int shard_ready(const struct shard *sh, struct shard_call *c)
 {
 	c->sync = false;

@@ -39,6 +39,10 @@ void large_fini(struct shard *sh);
 typedef void audit_visit_fn(void *arg, struct bytes key, struct bytes value);
 /* Every row of a table, in order; visit does not write. */
 void audit_each(struct shard *sh, uint8_t table, audit_visit_fn *visit, void *arg);
+/* Whether e holds.  When it does not, a shard that serves ends the process; one that is only looked
+ * at tells who looks, and the audit goes on with the next row. */
+#define holds(sh, e) ((e) || audit_broken(sh, #e, __FILE__, __LINE__, __func__))
+bool audit_broken(struct shard *sh, const char *e, const char *file, int line, const char *func);
 /* Sums in a map: the sum + 1, as a pointer. */
 void sum_add(struct map *m, uint64_t key, uint64_t more);
 uint64_t sum_of(const struct map *m, uint64_t key);

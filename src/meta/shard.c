@@ -3,7 +3,7 @@
 #include "meta/large_own.h"
 #include <stdlib.h>
 
-enum { FORMAT = 1, TIDY_MS = 500 };
+enum { FORMAT = 1, TIDY_MS = 500, LOOK_SLAB_BYTES = 1 << 20 };
 
 int shard_may_free(const struct shard *sh, struct shard_call *c)
 {
@@ -189,13 +189,21 @@ static void fini(struct shard *sh)
 	free(sh);
 }
 
-static int load(struct shard *sh, struct err_note *note)
+static int load_rows(struct shard *sh, struct err_note *note)
 {
 	int rc;
 
 	if ((rc = begin_life(sh, note)) < 0 || (rc = bucket_load(sh, note)) < 0 ||
-		(rc = session_load(sh, note)) < 0 || (rc = mark_load(sh, note)) < 0 ||
-		(rc = large_open(sh, note)) < 0)
+		(rc = session_load(sh, note)) < 0 || (rc = mark_load(sh, note)) < 0)
+		return rc;
+	return large_open(sh, note);
+}
+
+static int load(struct shard *sh, struct err_note *note)
+{
+	int rc = load_rows(sh, note);
+
+	if (rc < 0)
 		return rc;
 	rc = fiber_start(&sh->fibers, "tidy", tidy, sh);
 	return rc < 0 ? err_set(note, rc, "no fiber left") : 0;
@@ -232,6 +240,35 @@ int shard_open(
 	}
 	*ret_sh = sh;
 	return 0;
+}
+
+int shard_look(struct sys *s, struct db *db, void (*broken)(void *arg, const char *text), void *arg,
+	struct shard **ret_sh, struct err_note *note)
+{
+	struct shard_opts o = { .dir = NULL };
+	struct shard *sh = calloc(1, sizeof *sh);
+	int rc;
+
+	if (sh == NULL)
+		return err_set(note, E_NOMEM, "no memory for a shard");
+	init(sh, s, &o);
+	sh->db = db;
+	sh->broken = broken;
+	sh->broken_arg = arg;
+	rc = slab_new(LOOK_SLAB_BYTES, &sh->slab);
+	rc = rc < 0 ? err_set(note, rc, "no memory for a shard") : load_rows(sh, note);
+	if (rc < 0) {
+		fini(sh);
+		return rc;
+	}
+	*ret_sh = sh;
+	return 0;
+}
+
+void shard_look_end(struct shard *sh)
+{
+	if (sh != NULL)
+		fini(sh);
 }
 
 int shard_close(struct shard *sh, struct err_note *note)
