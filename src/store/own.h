@@ -311,6 +311,10 @@ int volume_sweep(void *device);                                    /* the sweepe
 void volume_dead(struct egroup *g, uint64_t bytes); /* spent, and lost until the egroup goes */
 void volume_path(const struct device *d, uint64_t egroup, char ret_path[PATH_BYTES]);
 
+/* ---- store.c: its uuid as text, 32 digits and the end of the line ---- */
+enum { UUID_CHARS = 33 };
+bool uuid_get(const char *text, uint64_t ret_uuid[2]);
+
 /* ---- buffers (store.c): aligned memory under one limit ---- */
 PARKS int buffer_take(struct store *st, size_t len, uint8_t **ret_p, struct err_note *note);
 void buffer_give(struct store *st, uint8_t *p, size_t len);

@@ -6,7 +6,7 @@
 
 #define ULL(v) ((unsigned long long)(v))
 
-enum { LISTEN_MAX = 16, UUID_TEXT = 33, END_WAIT_S = 10 };
+enum { LISTEN_MAX = 16, END_WAIT_S = 10 };
 
 /* ---- buffers ---- */
 int buffer_take(struct store *st, size_t len, uint8_t **ret_p, struct err_note *note)
@@ -57,7 +57,7 @@ int folder_make(struct sys *s, const char *path, struct err_note *note)
 }
 
 /* ---- who we are ---- */
-static bool uuid_get(const char *text, uint64_t ret_uuid[2])
+bool uuid_get(const char *text, uint64_t ret_uuid[2])
 {
 	uint64_t v[2] = { 0, 0 };
 
@@ -74,7 +74,7 @@ static bool uuid_get(const char *text, uint64_t ret_uuid[2])
 
 static PARKS int uuid_write(struct store *st, const char *path, struct err_note *note)
 {
-	char text[UUID_TEXT + 1], temp[PATH_BYTES + 8];
+	char text[UUID_CHARS + 1], temp[PATH_BYTES + 8];
 	struct sys_file *f;
 	int rc;
 
@@ -85,7 +85,7 @@ static PARKS int uuid_write(struct store *st, const char *path, struct err_note 
 	snprintf(temp, sizeof temp, "%s.new", path);
 	if ((rc = sys_open(st->sys, temp, SYS_WRITE | SYS_CREATE | SYS_TRUNC, &f, note)) < 0)
 		return rc;
-	rc = sys_pwrite(f, text, UUID_TEXT, 0, note);
+	rc = sys_pwrite(f, text, UUID_CHARS, 0, note);
 	if (rc == 0)
 		rc = sys_sync(f, note);
 	sys_close(f);
@@ -97,7 +97,7 @@ static PARKS int uuid_write(struct store *st, const char *path, struct err_note 
 /* The server keeps its uuid, so that the controller knows its files again. */
 static PARKS int uuid_open(struct store *st, struct err_note *note)
 {
-	char text[UUID_TEXT + 1] = "", path[PATH_BYTES];
+	char text[UUID_CHARS + 1] = "", path[PATH_BYTES];
 	struct sys_file *f;
 	int64_t n;
 	int rc;
@@ -111,7 +111,7 @@ static PARKS int uuid_open(struct store *st, struct err_note *note)
 		return uuid_write(st, path, note);
 	if (rc < 0)
 		return rc;
-	n = sys_pread(f, text, UUID_TEXT, 0, note);
+	n = sys_pread(f, text, UUID_CHARS, 0, note);
 	sys_close(f);
 	if (n < 0)
 		return (int)n;
