@@ -68,7 +68,8 @@ CELLS = {
                     "flash": "`CORRUPT`, never other bytes; all other objects are read",
                     "kept": "`CORRUPT`, never other bytes; all other objects are read",
                     "metadata": "the shard stops with the file and the place, or takes the older "
-                                "copy of its tree and the log"},
+                                "copy of its tree and the log; `wadi fsck` tells what is lost "
+                                "and salvages the rest (`test/fsck_test.py`)"},
 }
 for row in CELLS.values():
     row.update(lineage=LINEAGE, copies=COPIES)

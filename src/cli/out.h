@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 struct cli_roles;
+struct cli_fsck;
 struct meter;
 
 struct cli {
@@ -65,6 +66,7 @@ struct cli_roles {
 	int (*serve)(const struct cli *c);        /* exit codes */
 	int (*meta)(const struct cli *c);
 	int (*store)(const struct cli *c);
+	int (*fsck)(struct cli_fsck *v, struct err_note *note); /* 0 or an error; see fsck.h */
 };
 int cli_main(int argc, char **argv, const struct cli_roles *roles);
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The wadi program: the command line, and the roles it can run. */
 #include "cli/out.h"
+#include "node/fsck.h"
 #include "node/node.h"
 
 static uint64_t bytes_of_tier(const struct cli *c, enum option_id o, uint64_t otherwise)
@@ -48,7 +49,7 @@ static int run_store(const struct cli *c)
 
 int main(int argc, char **argv)
 {
-	static const struct cli_roles roles = { run_serve, run_meta, run_store };
+	static const struct cli_roles roles = { run_serve, run_meta, run_store, node_fsck };
 
 	return cli_main(argc, argv, &roles);
 }

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_fsck.c: fsck.  The looking is the program's, which knows the servers. */
+#include "cli/commands.h"
+#include "cli/fsck.h"
+#include "cli/words.h"
+
+static void meter_over(struct cli_fsck *v)
+{
+	if (v->metered)
+		meter_end(&v->meter);
+	v->metered = false;
+}
+
+void cli_fsck_part(struct cli_fsck *v, const char *what, uint64_t bytes)
+{
+	meter_over(v);
+	meter_start(&v->meter, v->c, what, bytes);
+	v->metered = true;
+}
+
+void cli_fsck_more(struct cli_fsck *v, uint64_t bytes)
+{
+	if (v->metered)
+		meter_add(&v->meter, bytes);
+}
+
+void cli_fsck_damage(
+	struct cli_fsck *v, const char *what, const char *where, const char *lost, const char *todo)
+{
+	struct cli *c = v->c;
+
+	v->n_damages++;
+	if (c->json) {
+		out_json(json_pack("{s:s, s:s, s:s, s:s}", "damage", what, "where", where, "lost",
+			lost, "do", todo));
+		return;
+	}
+	if (v->metered)
+		meter_end(&v->meter);
+	printf("%sDAMAGED: %s%s\n  where  %s\n  lost   %s\n  do     %s\n", out_bold(c), what,
+		out_plain(c), where, lost, todo);
+}
+
+void cli_fsck_lost(struct cli_fsck *v, const char *name, bool deleted)
+{
+	v->n_lost++;
+	if (v->c->json)
+		out_json(json_pack(
+			"{s:s, s:s}", "lost", name, "change", deleted ? "deleted" : "written"));
+	else
+		printf("LOST: what was last %s: %s\n", deleted ? "deleted" : "written", name);
+}
+
+static void end_json(const struct cli_fsck *v, const struct cli_fsck_sum *s)
+{
+	json_t *all = json_pack("{s:b, s:i, s:I, s:I, s:I, s:I}", "clean", v->n_damages == 0,
+		"damages", (int)v->n_damages, "log_segments", (json_int_t)s->segments, "records",
+		(json_int_t)s->records, "rows", (json_int_t)s->rows, "copies",
+		(json_int_t)s->copies);
+
+	json_object_set_new(all, "buckets", json_integer((json_int_t)s->buckets));
+	json_object_set_new(all, "objects", json_integer((json_int_t)s->files));
+	json_object_set_new(all, "bytes", json_integer((json_int_t)s->used_bytes));
+	json_object_set_new(all, "extents", json_integer((json_int_t)s->extents));
+	json_object_set_new(all, "extent_bytes", json_integer((json_int_t)s->extent_bytes));
+	json_object_set_new(all, "index", json_integer((json_int_t)s->index));
+	json_object_set_new(all, "last_index", json_integer((json_int_t)s->last_index));
+	json_object_set_new(
+		all, "lost_names", json_integer((json_int_t)(v->n_lost + s->more_lost)));
+	json_object_set_new(all, "kept", s->kept != NULL ? json_string(s->kept) : json_null());
+	out_json(all);
+}
+
+#define ULL(v) ((unsigned long long)(v))
+static void end_text(const struct cli_fsck *v, const struct cli_fsck_sum *s)
+{
+	char bytes[WORDS_MAX], more[WORDS_MAX];
+
+	if (s->more_lost > 0)
+		printf("LOST: %llu more changes of names\n", ULL(s->more_lost));
+	if (v->c->quiet)
+		return;
+	if (s->has_meta)
+		printf("metadata   %llu records in %llu files of the log, %llu merged rows, %llu "
+		       "older copies\n           %llu buckets, %llu objects of %s\n",
+			ULL(s->records), ULL(s->segments), ULL(s->rows), ULL(s->copies),
+			ULL(s->buckets), ULL(s->files), words_put_size(s->used_bytes, bytes));
+	if (s->has_store)
+		printf("storage    %llu extents of %s, read and compared with their checksums\n",
+			ULL(s->extents), words_put_size(s->extent_bytes, more));
+	if (s->kept != NULL)
+		printf("salvaged: the rows are those of record %llu; what was damaged is kept in "
+		       "%s\n",
+			ULL(s->index), s->kept);
+	if (v->n_damages == 0)
+		printf("%s is clean\n", v->data);
+	else
+		printf("%u %s in %s\n", v->n_damages, v->n_damages == 1 ? "damage" : "damages",
+			v->data);
+}
+
+void cli_fsck_end(struct cli_fsck *v, const struct cli_fsck_sum *s)
+{
+	meter_over(v);
+	if (v->c->json)
+		end_json(v, s);
+	else
+		end_text(v, s);
+}
+
+void cmd_fsck(struct cli *c)
+{
+	struct cli_fsck v = { .c = c, .data = c->a.pos[0], .salvage = c->a.given[O_salvage] };
+	struct err_note note = { "" };
+	int rc = c->roles->fsck(&v, &note);
+
+	meter_over(&v);
+	if (rc < 0)
+		cli_fail(c, NULL, rc, note.text[0] != '\0' ? note.text : err_text(rc),
+			rc == E_INUSE ? "stop the server first: fsck reads files that nobody writes"
+				      : NULL);
+	else if (v.n_damages > 0)
+		c->exit = 1;
+}
