@@ -99,13 +99,16 @@ struct wadi_connect_opts {
 	uint32_t connect_ms;     /* how long connecting may take; 0: 5 s.  While the server refuses
 	                          * connections it is tried again only with WADI_CONNECT_WAIT */
 	uint32_t flags;          /* WADI_CONNECT_* */
+	const char *cert_dir;    /* folder of ca.crt, wadi.crt and wadi.key, for TLS; NULL:
+	                          * WADI_CERT, or ~/.wadi/cert */
 };
 enum { WADI_CONNECT_WAIT = 1 /* try until connect_ms are over: the server may be starting */ };
 
-/* url: "wadi://HOST[:PORT]", "unix:/PATH", or NULL: the environment's WADI_URL, or the socket of
- * this user's `wadi serve`.  A connection that breaks later is made again by itself; calls under
- * way are repeated, with the same effect as once, until their deadlines.  ret_w is required; why
- * may be NULL.  WADI_E_UNREACH, WADI_E_DENIED, WADI_E_INVALID (the url), WADI_E_TIMEOUT. */
+/* url: "wadis://HOST[:PORT]" (TLS), "wadi://HOST[:PORT]" (not encrypted), "unix:/PATH", or NULL:
+ * the environment's WADI_URL, or the socket of this user's `wadi serve`.  A connection that
+ * breaks later is made again by itself; calls under way are repeated, with the same effect as
+ * once, until their deadlines.  ret_w is required; why may be NULL.  WADI_E_UNREACH,
+ * WADI_E_DENIED, WADI_E_INVALID (the url), WADI_E_TIMEOUT. */
 WADI_API int wadi_connect(const char *url, const struct wadi_connect_opts *opts,
 	struct wadi **ret_w, struct wadi_note *why);
 /* Cancels what is under way, gives unused room back, frees the handle and its operations.  Writers,

@@ -75,21 +75,23 @@ def _info(i):
                 _names(i.tiers))
 
 
-def connect(url=None, *, token=None, key_file=None, name="python", timeout=None, wait=None):
+def connect(url=None, *, token=None, key_file=None, cert_dir=None, name="python", timeout=None,
+            wait=None):
     """A connection: to url, or WADI_URL, or the user's own `wadi serve`.
 
-    token: of a job to act for; None takes WADI_JOB_TOKEN, "" none. timeout: of each call, 30 s
+    token: of a job to act for; None takes WADI_JOB_TOKEN, "" none. cert_dir: for wadis://, the
+    folder of certificates; None takes WADI_CERT, or ~/.wadi/cert. timeout: of each call, 30 s
     when left out. wait: keep trying so long while nobody answers."""
-    return Wadi(url, token, key_file, name, timeout, wait)
+    return Wadi(url, token, key_file, cert_dir, name, timeout, wait)
 
 
 class _Handle:
     """One connection of the library, and the lock that lets threads share it."""
 
-    def __init__(self, url, token, key_file, name, timeout, wait):
+    def __init__(self, url, token, key_file, cert_dir, name, timeout, wait):
         opts = _lib.ConnectOpts(c.sizeof(_lib.ConnectOpts), _text(token), _text(key_file),
                                 _text(name), _ms(timeout), _ms(wait),
-                                _lib.CONNECT_WAIT if wait else 0)
+                                _lib.CONNECT_WAIT if wait else 0, _text(cert_dir))
         handle, why = c.c_void_p(), _lib.Note()
         rc = lib.wadi_connect(_text(url), c.byref(opts), c.byref(handle), c.byref(why))
         if rc < 0:
@@ -360,9 +362,9 @@ class Bucket:
 class Wadi:
     """A connection; see connect()."""
 
-    def __init__(self, url, token, key_file, name, timeout, wait):
-        self._how = (url, key_file, name, timeout, wait)
-        self._handle = _Handle(url, token, key_file, name, timeout, wait)
+    def __init__(self, url, token, key_file, cert_dir, name, timeout, wait):
+        self._how = (url, key_file, cert_dir, name, timeout, wait)
+        self._handle = _Handle(url, token, key_file, cert_dir, name, timeout, wait)
 
     def close(self):
         self._handle.close()
@@ -427,10 +429,11 @@ class Job(Bucket):
         w._handle.call(lib.wadi_job_register, name.encode(), c.byref(hints), c.byref(job))
         self._parent, self.id, self.token = w, job.id, job.token.decode()
         self.lease, self.tiers = job.lease_ms / 1000, _names(job.tiers)
-        url, key_file, _, timeout, wait = w._how
+        url, key_file, cert_dir, _, timeout, wait = w._how
         self._url = url
         try:
-            super().__init__(_Handle(url, self.token, key_file, name, timeout, wait), "")
+            super().__init__(_Handle(url, self.token, key_file, cert_dir, name,
+                                     timeout, wait), "")
         except BaseException:
             w._handle.call(lib.wadi_job_end, self.id, None)
             raise

@@ -14,7 +14,8 @@ class Note(c.Structure):
 
 class ConnectOpts(c.Structure):
     _fields_ = [("size", c.c_size_t), ("token", c.c_char_p), ("key_file", c.c_char_p),
-                ("name", c.c_char_p), ("timeout_ms", u32), ("connect_ms", u32), ("flags", u32)]
+                ("name", c.c_char_p), ("timeout_ms", u32), ("connect_ms", u32), ("flags", u32),
+                ("cert_dir", c.c_char_p)]
 
 
 class Info(c.Structure):

@@ -94,8 +94,23 @@ uint32_t cli_timeout_ms(const struct cli *c)
 	return ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX;
 }
 
-static const char *hint_denied(void)
+static const char *hint_connect(int rc, const char *why)
 {
+	bool tls = strstr(why, "tls:") != NULL;
+
+	if (rc == WADI_E_CLOSED && strstr(why, "tcp:") != NULL)
+		return "does the server speak TLS?  Then its address begins with wadis://";
+	if (rc == WADI_E_CORRUPT && tls)
+		return "a server without TLS has an address that begins with wadi://";
+	if (rc == WADI_E_NOTFOUND)
+		return "wadi cert client makes certificates; WADI_CERT names their folder";
+	if (rc != WADI_E_DENIED)
+		return hint_for(rc);
+	if (strstr(why, "TLS: ") != NULL)
+		return "wadi cert show tells about your certificates; WADI_CERT names their folder";
+	if (tls && os_env("WADI_JOB_TOKEN") == NULL)
+		return "the key of the server is needed (WADI_KEY), and a certificate of its "
+		       "authority: see wadi cert show";
 	return os_env("WADI_JOB_TOKEN") != NULL
 		? "WADI_JOB_TOKEN names the job: it may have ended; unset it to act for yourself"
 		: "over TCP the key file of the server is needed: WADI_KEY says where it is";
@@ -115,7 +130,7 @@ bool cli_connect(struct cli *c, uint32_t wait_ms)
 	rc = wadi_connect(c->a.text[O_url], &o, &c->w, &why);
 	if (rc < 0)
 		return say(c, NULL, rc, why.text,
-			rc == WADI_E_DENIED ? hint_denied() : hint_for(rc));
+			hint_connect(rc, why.text));
 	return true;
 }
 

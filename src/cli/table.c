@@ -48,8 +48,8 @@ const char *table_global_help(enum option_id o)
 {
 	static const char *const help[O_GLOBAL_COUNT] = {
 		[O_help] = "explain the command",
-		[O_url] = ("where Wadi is: wadi://HOST:PORT, unix:/PATH (default: WADI_URL, "
-			"or your own wadi serve)"),
+		[O_url] = ("where Wadi is: wadis://HOST:PORT with TLS, wadi://HOST:PORT, "
+			"unix:/PATH (default: WADI_URL, or your own wadi serve)"),
 		[O_json] = "one JSON object a line on standard output",
 		[O_quiet] = "no progress, no remarks; errors only",
 		[O_timeout] = "give up after this time (default 30s)",

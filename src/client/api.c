@@ -274,7 +274,7 @@ PARKS static int token_find(struct wadi *w, const struct wadi_connect_opts *o, c
 		memcpy(ret_token, text, strlen(text) + 1);
 		return 0;
 	}
-	if (strncmp(addr, "tcp:", 4) != 0)
+	if (strncmp(addr, "unix:", 5) == 0)
 		return 0;
 	/* Without a key the server may still let us in, or says best what it wants. */
 	if (key_find(w, o->key_file, ret_token, note) < 0 && o->key_file != NULL)
@@ -290,6 +290,11 @@ PARKS static int connect_run(struct wadi_op *op, struct err_note *note)
 	char addr[WHERE_MAX], token[CLIENT_TOKEN_BYTES_MAX + 1];
 	int rc = where_connect(op->w->sys, cn->url, addr, note);
 
+	/* Storage servers may want TLS where the metadata does not: read only if one does. */
+	if (rc == 0)
+		rc = where_tls(op->w->sys, cn->o.cert_dir, strncmp(addr, "tls:", 4) != 0, note);
+	if (rc == E_INVALID && strncmp(addr, "tls:", 4) != 0 && cn->o.cert_dir == NULL)
+		rc = 0; /* there is no home: then not */
 	if (rc == 0)
 		rc = token_find(op->w, &cn->o, addr, token, note);
 	if (rc < 0)

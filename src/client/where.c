@@ -20,25 +20,31 @@ static bool host_ok(const char *host)
 int where_addr(const char *url, char ret_addr[WHERE_MAX], struct err_note *note)
 {
 	char host[WHERE_MAX];
+	const char *scheme;
 	size_t len = strlen(url);
 	int n;
 
 	if (len + 16 >= WHERE_MAX)
 		return err_set(note, E_INVALID, "an address of %zu bytes", len);
-	if (strncmp(url, "unix:/", 6) == 0 || strncmp(url, "tcp:", 4) == 0) {
+	if (strncmp(url, "unix:/", 6) == 0 || strncmp(url, "tcp:", 4) == 0 ||
+		strncmp(url, "tls:", 4) == 0) {
 		memcpy(ret_addr, url, len + 1);
 		return 0;
 	}
-	if (strncmp(url, "wadi://", 7) != 0)
-		return err_set(note, E_INVALID, "%.200s is neither wadi://HOST:PORT nor unix:/PATH",
+	if (strncmp(url, "wadi://", 7) != 0 && strncmp(url, "wadis://", 8) != 0)
+		return err_set(note, E_INVALID,
+			"%.150s is neither wadis://HOST:PORT, wadi://HOST:PORT nor unix:/PATH",
 			url);
-	memcpy(host, url + 7, len - 7 + 1);
-	if (host[0] != '\0' && host[len - 8] == '/')
-		host[len - 8] = '\0';
+	scheme = strncmp(url, "wadis:", 6) == 0 ? "tls" : "tcp";
+	url = strchr(url, '/') + 2;
+	len = strlen(url);
+	memcpy(host, url, len + 1);
+	if (len > 0 && host[len - 1] == '/')
+		host[len - 1] = '\0';
 	if (!host_ok(host))
 		return err_set(note, E_INVALID, "%.200s: no host", url);
-	n = has_port(host) ? snprintf(ret_addr, WHERE_MAX, "tcp:%.200s", host)
-		: snprintf(ret_addr, WHERE_MAX, "tcp:%.200s:%u", host, WADI_PORT);
+	n = has_port(host) ? snprintf(ret_addr, WHERE_MAX, "%s:%.200s", scheme, host)
+		: snprintf(ret_addr, WHERE_MAX, "%s:%.200s:%u", scheme, host, WADI_PORT);
 	return n < WHERE_MAX ? 0 : err_set(note, E_INVALID, "an address of %d bytes", n);
 }
 
@@ -46,6 +52,8 @@ void where_url(const char *addr, char ret_url[WHERE_MAX])
 {
 	if (strncmp(addr, "tcp:", 4) == 0)
 		snprintf(ret_url, WHERE_MAX, "wadi://%.200s", addr + 4);
+	else if (strncmp(addr, "tls:", 4) == 0)
+		snprintf(ret_url, WHERE_MAX, "wadis://%.200s", addr + 4);
 	else
 		snprintf(ret_url, WHERE_MAX, "%.255s", addr);
 }
@@ -106,4 +114,27 @@ PARKS int where_key_read(struct sys *s, const char *path, char ret_key[WHERE_KEY
 		return err_set(note, E_INVALID, "%s does not hold a key", path);
 	memcpy(ret_key, text, sizeof text);
 	return 0;
+}
+
+PARKS int where_tls(struct sys *s, const char *folder, bool later, struct err_note *note)
+{
+	static const char *const names[] = { "ca.crt", "wadi.crt", "wadi.key" };
+	const char *home = sys_getenv(s, "HOME");
+	char path[3][WHERE_MAX], own[WHERE_MAX];
+	int rc = 0;
+
+	if (folder == NULL || folder[0] == '\0')
+		folder = sys_getenv(s, "WADI_CERT");
+	if (folder == NULL || folder[0] == '\0') {
+		if (home == NULL || home[0] != '/')
+			return err_set(note, E_INVALID, "TLS needs certificates: WADI_CERT names "
+				"their folder");
+		rc = where_join(home, ".wadi/" WHERE_CERT, own, note);
+		folder = own;
+	}
+	for (int i = 0; i < 3 && rc == 0; i++)
+		rc = where_join(folder, names[i], path[i], note);
+	if (rc < 0)
+		return rc;
+	return sys_tls_use(s, &(struct sys_tls){ path[0], path[1], path[2], later }, note);
 }

@@ -6,8 +6,8 @@
 
 enum { WHERE_MAX = SYS_ADDR_MAX };
 
-/* "wadi://HOST[:PORT]" -> "tcp:HOST:PORT"; "unix:/PATH" and "tcp:HOST:PORT" as they are.
- * E_INVALID. */
+/* "wadi://HOST[:PORT]" -> "tcp:HOST:PORT"; "wadis://HOST[:PORT]" -> "tls:HOST:PORT"; "unix:/PATH"
+ * and what begins with "tcp:" or "tls:" as they are.  E_INVALID. */
 int where_addr(const char *url, char ret_addr[WHERE_MAX], struct err_note *note);
 /* The other way, for messages and for WADI_URL. */
 void where_url(const char *addr, char ret_url[WHERE_MAX]);
@@ -20,6 +20,11 @@ int where_join(const char *folder, const char *name, char ret_path[WHERE_MAX],
 /* What a client connects to: url, or WADI_URL, or the user's own socket. */
 int where_connect(struct sys *s, const char *url, char ret_addr[WHERE_MAX], struct err_note *note);
 
+/* Gives the door the certificates of a folder (ca.crt, wadi.crt, wadi.key): this one, or WADI_CERT,
+ * or $HOME/.wadi/cert.  Once for each door. */
+PARKS int where_tls(struct sys *s, const char *folder, bool later, struct err_note *note);
+
+#define WHERE_CERT "cert"
 #define WHERE_SOCKET "sock"
 #define WHERE_KEY "key"
 /* A key is a token: the 64 hexadecimal digits that its file holds. */

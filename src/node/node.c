@@ -67,18 +67,30 @@ static void role_ready(void *arg, const char *const *bound, unsigned n)
 	atomic_store(&r->ready, true);
 }
 
+/* Each door reads the certificates for itself. */
+PARKS static int role_tls(struct sys *s, struct role *r)
+{
+	const struct serving *sv = r->all;
+
+	if (sv->place.cert[0] == '\0' && strncmp(sv->meta_addr, "tls:", 4) != 0)
+		return 0;
+	return where_tls(s, sv->place.cert, false, &r->note);
+}
+
 static int meta_thread(struct sys *s, void *arg)
 {
 	struct role *r = arg;
+	int rc = role_tls(s, r);
 
-	return meta_serve(s, &r->all->meta_opts, &r->note);
+	return rc < 0 ? rc : meta_serve(s, &r->all->meta_opts, &r->note);
 }
 
 static int store_thread(struct sys *s, void *arg)
 {
 	struct role *r = arg;
+	int rc = role_tls(s, r);
 
-	return store_serve(s, &r->all->store_opts, &r->note);
+	return rc < 0 ? rc : store_serve(s, &r->all->store_opts, &r->note);
 }
 
 static void over(struct serving *sv, int rc, const struct err_note *note)
@@ -196,7 +208,7 @@ PARKS static int store_prepare(struct serving *sv, struct err_note *note)
 	if (rc < 0)
 		return rc;
 	sv->store_opts.controller = sv->meta_addr;
-	if (strncmp(sv->meta_addr, "tcp:", 4) == 0)
+	if (strncmp(sv->meta_addr, "unix:", 5) != 0)
 		sv->store_opts.token = bytes_of(p->key_text, strlen(p->key_text));
 	return 0;
 }
@@ -293,7 +305,9 @@ static void banner(const struct serving *sv)
 		printf("  %-10s %s\n", "here", p->socket);
 	if (roles & NODE_META && p->tcp[0] != '\0') {
 		where_url(sv->meta.bound[1], url);
-		printf("  %-10s %s (key: %s)\n", "network", url, p->key_path);
+		printf("  %-10s %s (key: %s%s%s)\n", "network", url, p->key_path,
+			p->tcp[1] == 'l' ? ", certificates: " : "",
+			p->tcp[1] == 'l' ? p->cert : "");
 	}
 	printf("  %-10s %s\n", "data", p->data);
 	if (roles & NODE_STORE) {

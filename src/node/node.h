@@ -18,10 +18,11 @@ struct node_opts {
 	const char *socket;          /* path; NULL: the user's own, see where.h */
 	const char *meta;            /* url of the shard that a store joins; NULL: as clients do */
 	const char *key_file;        /* NULL: beside the user's own socket */
+	const char *cert_dir;        /* NULL: "cert" in data, when it is there */
 	uint64_t dram_bytes, flash_bytes, disk_bytes;
 	int ready_fd;                /* -1: none; a line is written once clients are served */
 	bool quiet;                  /* no banner */
-	bool insecure;               /* listen may name an address that other hosts reach */
+	bool insecure;               /* listen without TLS, also where other hosts reach it */
 };
 
 /* Listens somewhere else than at the user's own socket. */

@@ -131,12 +131,43 @@ static int listen_parse(const struct node_opts *o, struct place_found *p, struct
 	rc = where_addr(url, p->tcp, note);
 	if (rc < 0)
 		return rc;
-	if (!o->insecure && !is_loopback(p->tcp))
-		return err_set(note, E_INVALID, "--listen %.100s: others would reach it, and what "
-			"goes over TCP is not encrypted: listen on 127.0.0.1, or say --insecure",
-			o->listen);
+	if (!o->insecure && p->cert[0] != '\0')
+		memcpy(p->tcp, "tls", 3);
+	else if (!o->insecure && !is_loopback(p->tcp))
+		return err_set(note, E_INVALID, "--listen %.60s: others reach it, so it needs TLS: "
+			"wadi cert issue ~/wadi-ca --host %.*s --out %.60s/cert (or --insecure)",
+			o->listen, (int)strcspn(o->listen, ":") < 60
+				? (int)strcspn(o->listen, ":") : 60, o->listen, p->data);
 	snprintf(p->store_tcp, sizeof p->store_tcp, "%.*s:0",
 		(int)(strrchr(p->tcp, ':') - p->tcp), p->tcp);
+	return 0;
+}
+
+/* A folder that was named must do; the default one counts when it holds a certificate. */
+PARKS static int cert_find(struct sys *s, const struct node_opts *o, struct place_found *p,
+	struct err_note *note)
+{
+	char path[WHERE_MAX];
+	struct sys_file *f;
+	int rc;
+
+	if (o->cert_dir != NULL && strlen(o->cert_dir) >= sizeof p->cert)
+		return err_set(note, E_TOOBIG, "--cert-dir: a path of %zu bytes",
+			strlen(o->cert_dir));
+	if (o->cert_dir != NULL) {
+		memcpy(p->cert, o->cert_dir, strlen(o->cert_dir) + 1);
+		return 0;
+	}
+	rc = where_join(p->data, WHERE_CERT, p->cert, note);
+	if (rc == 0)
+		rc = where_join(p->cert, "wadi.crt", path, note);
+	if (rc < 0)
+		return rc;
+	rc = sys_open(s, path, SYS_READ, &f, NULL);
+	if (rc == 0)
+		sys_close(f);
+	else
+		p->cert[0] = '\0';
 	return 0;
 }
 
@@ -240,6 +271,8 @@ PARKS int place_find(struct sys *s, const struct node_opts *o, struct place_foun
 	rc = data_path(s, o, ret_p, note);
 	if (rc == 0)
 		rc = folders_make(s, o, ret_p, note);
+	if (rc == 0)
+		rc = cert_find(s, o, ret_p, note);
 	if (rc == 0)
 		rc = sockets_find(o, ret_p, note);
 	if (rc == 0)

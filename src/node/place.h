@@ -12,8 +12,9 @@ struct place_found {
 	char flash[WHERE_MAX], disk[WHERE_MAX];
 	char socket[WHERE_MAX];      /* "unix:/path" of the metadata */
 	char store_socket[WHERE_MAX];
-	char tcp[WHERE_MAX];         /* "tcp:HOST:PORT", or "" */
+	char tcp[WHERE_MAX];         /* "tls:HOST:PORT" or "tcp:HOST:PORT", or "" */
 	char store_tcp[WHERE_MAX];   /* the same host, any port */
+	char cert[WHERE_MAX];        /* folder of certificates, or "": there are none */
 	char key_path[WHERE_MAX];
 	uint8_t key[TOKEN_KEY_BYTES];
 	char key_text[WHERE_KEY_CHARS + 1]; /* "" when there is none */

@@ -42,10 +42,10 @@ static void unpinned(void *arg)
 		call_end(call, call->rc);
 }
 
-static void lost(struct rpc_conn *c, struct rpc_call *call)
+static void lost(struct rpc_conn *c, struct rpc_call *call, int rc)
 {
-	err_set(&call->note, E_CLOSED, "%s", c->why.text);
-	call_end(call, E_CLOSED);
+	err_set(&call->note, rc, "%s", c->why.text);
+	call_end(call, rc);
 }
 
 /* ---- slots ---- */
@@ -311,7 +311,7 @@ int rpc_reply_handle(struct rpc_conn *c, const struct frame *f, const uint8_t *b
 	}
 	if ((rc == E_CLOSED || rc == E_TIMEOUT || rc == E_CANCELED) && f->op != OP_error) {
 		rpc_conn_fail(c, rc, "%s: %s inside a reply", c->name, err_text(rc));
-		lost(c, call);
+		lost(c, call, E_CLOSED);
 		return rc;
 	}
 	call_end(call, rc);
@@ -319,23 +319,24 @@ int rpc_reply_handle(struct rpc_conn *c, const struct frame *f, const uint8_t *b
 	return 0;
 }
 
-void rpc_calls_end(struct rpc_conn *c)
+void rpc_calls_end(struct rpc_conn *c, int rc)
 {
 	struct rpc_call *call;
 	struct list *n;
 
 	check(c->state.now == CONN_DOWN);
 	check(c->in.into == NULL);
+	/* Who is not let in by the door itself (a certificate) need not try again. */
 	if ((call = slot_take(c, 0)) != NULL)
-		lost(c, call);
+		lost(c, call, rc == E_DENIED ? rc : E_CLOSED);
 	for (uint32_t i = 0; i < LIMIT_INFLIGHT_MAX; i++)
 		if (c->numbered[i] != NULL)
-			lost(c, slot_take(c, c->numbered[i]->cookie));
+			lost(c, slot_take(c, c->numbered[i]->cookie), E_CLOSED);
 	for (uint32_t i = 0; i < c->plain_cap; i++)
 		if (c->plain[i] != NULL)
-			lost(c, slot_take(c, c->plain[i]->cookie));
+			lost(c, slot_take(c, c->plain[i]->cookie), E_CLOSED);
 	while ((n = list_pop(&c->queued)) != NULL)
-		lost(c, container_of(n, struct rpc_call, link));
+		lost(c, container_of(n, struct rpc_call, link), E_CLOSED);
 	check(c->n_plain == 0);
 }
 

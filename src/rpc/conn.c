@@ -134,7 +134,7 @@ static void conn_down(struct rpc_conn *c, int rc)
 	while (!c->writer_ended)
 		waitq_wait(&c->sent_q, FOREVER);
 	fiber_unshield();
-	rpc_calls_end(c); /* only now, for the writer was reading their data (I4) */
+	rpc_calls_end(c, rc); /* only now, for the writer was reading their data (I4) */
 	rpc_gate_fini(c);
 	if (c->let_in && svc != NULL && svc->lost != NULL)
 		svc->lost(svc->arg, c);

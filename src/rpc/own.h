@@ -209,7 +209,7 @@ PARKS int rpc_request_handle(struct rpc_conn *c, const struct frame *f, const ui
 /* How many bytes of the request's data must be in the buffer before it is handled. */
 uint32_t rpc_request_buffered(const struct rpc_conn *c, const struct frame *f);
 PARKS int rpc_reply_handle(struct rpc_conn *c, const struct frame *f, const uint8_t *body);
-void rpc_calls_end(struct rpc_conn *c); /* the connection is lost */
+void rpc_calls_end(struct rpc_conn *c, int rc); /* the connection is lost, because of rc */
 /* The fields of an error: points into rc's or the note's text. */
 struct msg_error rpc_error_of(int rc, const struct err_note *note);
 #endif

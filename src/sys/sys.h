@@ -73,7 +73,10 @@ int64_t sys_stream_uid(const struct sys_stream *c);      /* peer's on a Unix soc
 /* What tls: addresses need: files in PEM.  They are read now and looked at again, at most once a
  * second, for connections to come; new ones that cannot be used leave the old ones in force, which
  * is logged.  In the simulator nothing is read: a node's identity is "node:" and its name. */
-struct sys_tls { const char *ca, *cert, *key; }; /* copied */
+struct sys_tls {
+	const char *ca, *cert, *key; /* copied */
+	bool later; /* read them when the first connection needs them, which then may fail */
+};
 PARKS int sys_tls_use(struct sys *s, const struct sys_tls *files, struct err_note *note);
 
 /* TLS 1.3.  Either side shows a certificate that the authority signed and whose alternative names

@@ -441,7 +441,7 @@ static int tls_serve(struct sys *s, void *arg)
 	struct sys_stream *c;
 
 	check(sys_listen(s, "tls:*:7", &l, &note) == E_INVALID);
-	check(sys_tls_use(s, &(struct sys_tls){ "a", "b", "c" }, NULL) == 0);
+	check(sys_tls_use(s, &(struct sys_tls){ "a", "b", "c", false }, NULL) == 0);
 	check(sys_listen(s, "tls:*:7", &l, NULL) == 0);
 	check(strcmp(sys_listener_addr(l), "tls:b:7") == 0);
 	check(sys_accept(l, FOREVER, &c) == 0);
@@ -458,7 +458,7 @@ static int tls_call(struct sys *s, void *arg)
 	struct sys_stream *c;
 
 	check(sys_connect(s, "tls:b:7", sys_after(s, SYS_SEC), &c, NULL) == E_INVALID);
-	check(sys_tls_use(s, &(struct sys_tls){ "a", "b", "c" }, NULL) == 0);
+	check(sys_tls_use(s, &(struct sys_tls){ "a", "b", "c", false }, NULL) == 0);
 	check(sys_connect(s, "tcp:b:7", sys_after(s, SYS_SEC), &c, NULL) == E_UNREACH);
 	check(sys_connect(s, "tls:b:7", sys_after(s, 10 * SYS_SEC), &c, NULL) == 0);
 	check(strcmp(sys_stream_cert(c)->id, "node:b") == 0);

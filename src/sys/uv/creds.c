@@ -81,8 +81,8 @@ static int on_verify(int ok, X509_STORE_CTX *store)
 
 /* ---- reading ---- */
 struct look { /* on the fiber's stack while a worker has it */
-	const struct creds *creds;
-	struct stamp stamps[FILES];
+	const char (*path)[SYS_ADDR_MAX];
+	struct stamp old[FILES], stamps[FILES];
 	bool always, changed;
 	SSL_CTX *ctx;
 	int rc;
@@ -99,7 +99,7 @@ static int bad(struct look *k, unsigned file, const char *what)
 			     : NULL;
 
 	ERR_clear_error();
-	return err_set(&k->note, rc, "%s %.150s: %s", what, k->creds->path[file],
+	return err_set(&k->note, rc, "%s %.150s: %s", what, k->path[file],
 		why != NULL ? why : "cannot be used");
 }
 
@@ -123,17 +123,15 @@ static int settings(SSL_CTX *ctx)
 
 static int load(struct look *k)
 {
-	const struct creds *c = k->creds;
-
 	ERR_clear_error();
 	k->ctx = SSL_CTX_new(TLS_method());
 	if (k->ctx == NULL || !settings(k->ctx))
 		return err_set(&k->note, E_NOMEM, "TLS cannot be set up");
-	if (SSL_CTX_load_verify_file(k->ctx, c->path[0]) != 1)
+	if (SSL_CTX_load_verify_file(k->ctx, k->path[0]) != 1)
 		return bad(k, 0, "authority");
-	if (SSL_CTX_use_certificate_chain_file(k->ctx, c->path[1]) != 1)
+	if (SSL_CTX_use_certificate_chain_file(k->ctx, k->path[1]) != 1)
 		return bad(k, 1, "certificate");
-	if (SSL_CTX_use_PrivateKey_file(k->ctx, c->path[2], SSL_FILETYPE_PEM) != 1 ||
+	if (SSL_CTX_use_PrivateKey_file(k->ctx, k->path[2], SSL_FILETYPE_PEM) != 1 ||
 		SSL_CTX_check_private_key(k->ctx) != 1)
 		return bad(k, 2, "key");
 	return 0;
@@ -147,11 +145,11 @@ static void look_do(void *arg)
 		struct stat st;
 
 		memset(&k->stamps[i], 0, sizeof k->stamps[i]);
-		if (stat(k->creds->path[i], &st) == 0)
+		if (stat(k->path[i], &st) == 0)
 			k->stamps[i] = (struct stamp){ (uint64_t)st.st_ino, (uint64_t)st.st_size,
 				(uint64_t)st.st_mtim.tv_sec, (uint64_t)st.st_mtim.tv_nsec };
 	}
-	k->changed = memcmp(k->stamps, k->creds->stamps, sizeof k->stamps) != 0;
+	k->changed = memcmp(k->stamps, k->old, sizeof k->stamps) != 0;
 	if (!k->changed && !k->always)
 		return;
 	k->rc = load(k);
@@ -163,9 +161,10 @@ static void look_do(void *arg)
 
 static PARKS int look(struct sys *s, struct creds *c, bool always, struct err_note *note)
 {
-	struct look k = { .creds = c, .always = always };
+	struct look k = { .path = c->path, .always = always };
 	int rc;
 
+	memcpy(k.old, c->stamps, sizeof k.old);
 	c->looking = true;
 	rc = sys_work(s, look_do, &k);
 	c->looking = false;
@@ -188,7 +187,12 @@ int creds_ctx(struct sys *s, SSL_CTX **ret_ctx, struct err_note *note)
 
 	if (c == NULL)
 		return err_set(note, E_INVALID, "TLS without certificates");
-	if (!c->looking && sys_now_ns(s) >= c->look_ns && look(s, c, false, &why) < 0 &&
+	if (c->ctx == NULL) {
+		int rc = look(s, c, true, note);
+
+		if (rc < 0)
+			return rc;
+	} else if (!c->looking && sys_now_ns(s) >= c->look_ns && look(s, c, false, &why) < 0 &&
 		!fiber_canceled()) {
 		snprintf(line, sizeof line, "wadi: %s: the certificates read before stay in force",
 			why.text);
@@ -219,7 +223,7 @@ int sys_tls_use(struct sys *s, const struct sys_tls *files, struct err_note *not
 		}
 		memcpy(c->path[i], given[i], strlen(given[i]) + 1);
 	}
-	rc = look(s, c, true, note);
+	rc = files->later ? 0 : look(s, c, true, note);
 	if (rc < 0) {
 		creds_free(c);
 		return rc;

@@ -38,7 +38,7 @@ struct tls {
 	int os;                /* errno of the last transfer */
 	struct sys_cert peer;
 	char host[SYS_ADDR_MAX]; /* that is called; "": we were called */
-	char why[128];
+	char why[192];
 };
 
 uint64_t tls_key_bytes = UINT64_C(64) << 30; /* far from the 2^24 records that a key may encrypt */
@@ -204,8 +204,11 @@ static PARKS int flush(struct sys_stream *c, uint64_t until_ns)
 		if (c->no_send)
 			return E_CLOSED;
 		n = push(c, t->out + t->out_at, t->out_len);
-		if (n < 0)
-			return broken(c, sys_err(t->os));
+		if (n < 0) { /* the other side may have said why: whoever receives finds that */
+			rc = sys_err(t->os);
+			t->os = 0;
+			return rc;
+		}
 		if (n == 0) {
 			rc = watch_wait(&c->watch, UV_WRITABLE, until_ns);
 			if (rc < 0)
@@ -289,14 +292,17 @@ static PARKS int shake(struct sys_stream *c, uint64_t until_ns)
 {
 	struct tls *t = c->tls;
 	uint64_t end_ns = t->until_ns < until_ns ? t->until_ns : until_ns;
+	struct err_note note = { "" };
 	SSL_CTX *ctx;
 	X509 *x;
 	int rc = 0;
 
 	if (t->ssl == NULL) {
-		rc = creds_ctx(c->s, &ctx, NULL);
-		if (rc < 0)
+		rc = creds_ctx(c->s, &ctx, &note);
+		if (rc < 0) {
+			snprintf(t->why, sizeof t->why, "%.*s", (int)sizeof t->why - 1, note.text);
 			return rc;
+		}
 		rc = begin(c, ctx);
 		SSL_CTX_free(ctx);
 		if (rc < 0)

@@ -69,7 +69,7 @@ static struct sys_tls files_of(const char *name, char room[3][PATH_BYTES])
 
 	for (int i = 0; i < 3; i++)
 		snprintf(room[i], PATH_BYTES, "%s/%s.%s", folder, name, kinds[i]);
-	return (struct sys_tls){ room[0], room[1], room[2] };
+	return (struct sys_tls){ room[0], room[1], room[2], false };
 }
 
 static void use(struct sys *door, const char *name)
