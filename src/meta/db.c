@@ -18,6 +18,7 @@ static uint8_t *pend(struct db *db, size_t len)
 	size_t need = (p->any ? p->len : LOG_HEADER_BYTES) + len + 8;
 
 	check(db->walks == 0);
+	check(!db->follows);
 	if (db->failed && p->any) { /* it will never be written */
 		p->len = LOG_HEADER_BYTES;
 		need = p->len + len + 8;
@@ -316,11 +317,11 @@ uint64_t db_seen(const struct db *db)
 }
 uint64_t db_written(const struct db *db)
 {
-	return db->written;
+	return db->committed;
 }
 uint64_t db_synced(const struct db *db)
 {
-	return db->synced;
+	return db->all_synced;
 }
 
 void db_want_sync(struct db *db)
@@ -374,8 +375,8 @@ void db_status(const struct db *db, struct db_status *ret_st)
 		.tree_rows = t.rows,
 		.log_bytes = log_bytes(db->log),
 		.seen = db_seen(db),
-		.written = db->written,
-		.synced = db->synced,
+		.written = db->committed,
+		.synced = db->all_synced,
 		.merged = db->merged,
 		.records = db->records,
 		.syncs = db->syncs,

@@ -32,6 +32,10 @@ struct db_opts {
 	void (*sealing)(void *arg);
 	/* Called on the loop, never parking, when an index moved: let replies out. */
 	void (*moved)(void *arg, uint64_t written, uint64_t synced);
+	/* One of several replicas: see below. */
+	bool replica;
+	/* Called on the loop, never parking, when the log of a replica moved on. */
+	void (*grew)(void *arg, uint64_t written, uint64_t synced);
 	/* The log failed (E_IO) or the tree has (E_CORRUPT; the next db_open() makes another):
 	 * nothing is written any more, moved() is not called again.  A full disk is no failure:
 	 * what does not fit waits, and db_room() tells; but E_FULL of a sync, or of the log's mark
@@ -71,6 +75,32 @@ bool db_iter_next(struct db_iter *it, struct bytes *ret_key, struct bytes *ret_v
 void db_iter_bound(struct db_iter *it, uint32_t *held_dead_left);
 bool db_iter_tired(const struct db_iter *it, struct bytes *ret_key);
 void db_iter_end(struct db_iter *it);
+
+/* ---- one of several replicas (src/core/replica.h says who does what when) ----
+ * Such a db is opened as a follower: it has the rows of its tree, reads nothing else, and nobody
+ * puts or deletes.  It becomes a leader, and a follower again, by these calls: they park, one at a
+ * time, and only a leader's db_commit() may run beside changes of rows.  moved() then tells what
+ * db_commit() said; ids can be given from db_lead() on. */
+/* Appends the record that follows in the leader's log.  E_CORRUPT: it does not follow.  E_FULL: it
+ * may be tried again. */
+PARKS int db_copy(struct db *db, uint64_t epoch, uint64_t chain, struct bytes payload,
+	struct err_note *note);
+/* Gives up the records behind index, none of which is committed. */
+PARKS int db_take_back(struct db *db, uint64_t index, struct err_note *note);
+/* Every replica has written the records up to index, and synced them up to synced: a follower
+ * applies them, a leader lets its answers go.  Lower ones than before change nothing. */
+PARKS int db_commit(struct db *db, uint64_t index, uint64_t synced, struct err_note *note);
+/* All records here are committed: from now on rows are put and deleted here, in this epoch.  Ends
+ * when ids can be given, which takes a commit. */
+PARKS int db_lead(struct db *db, uint64_t epoch, struct err_note *note);
+/* Another one leads.  What was not written yet is given up; the rows are those of the commit index
+ * again. */
+PARKS int db_follow(struct db *db, struct err_note *note);
+void db_sync_to(struct db *db, uint64_t index); /* somebody waits for that */
+uint64_t db_log_synced(const struct db *db);    /* the last record that is durable here */
+/* Of the record at index, while the log has it; false: it has not. */
+bool db_place(const struct db *db, uint64_t index, uint64_t *ret_epoch, uint64_t *ret_chain);
+struct log *db_log(struct db *db); /* to read it */
 
 uint64_t db_seen(const struct db *db); /* index that covers everything applied so far */
 uint64_t db_written(const struct db *db);

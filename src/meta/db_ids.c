@@ -48,7 +48,7 @@ int db_ids_first(struct db *db, struct err_note *note)
 
 void db_ids_synced(struct db *db)
 {
-	if (db->synced >= db->id_asked_index)
+	if (db->all_synced >= db->id_asked_index)
 		db->id_mark = db->id_asked;
 }
 

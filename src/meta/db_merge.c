@@ -208,13 +208,12 @@ int db_merge_now(struct db *db, struct err_note *note)
 	db->frozen = NULL;
 	db->merged = mark.index;
 	db->merges++;
-	waitq_wake_all(&db->moved);
 	return 0;
 }
 
 static bool ready(const struct db *db)
 {
-	return db->frozen != NULL && db->synced >= db->frozen_index;
+	return db->frozen != NULL && db_may_merge(db, db->frozen_index);
 }
 
 /* One merge and what it allows.  A full disk is waited out; whatever else fails has failed for good
@@ -225,7 +224,10 @@ static PARKS int merge(struct db *db, struct err_note *note)
 	int rc = 0;
 
 	while (rc == 0 && made && ready(db)) {
+		db->merging = true;
 		rc = db_merge_now(db, note);
+		db->merging = false;
+		waitq_wake_all(&db->moved);
 		if (rc == E_FULL)
 			rc = make_room(db, &made, note);
 	}

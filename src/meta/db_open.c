@@ -48,7 +48,9 @@ static void db_free(struct db *db)
 {
 	db_iters_free(db);
 	tree_close(db->tree);
+	log_reader_close(db->applying);
 	log_close(db->log);
+	places_fini(&db->places);
 	memtable_free(db->active);
 	memtable_free(db->frozen);
 	memtable_pool_fini(&db->pool);
@@ -132,8 +134,8 @@ static PARKS int open_tree(struct db *db, struct err_note *note)
 /* ---- the log ---- */
 /* Merges on the way when there is much of it, but only what is durable: the tree must never be
  * ahead of the log.  On a full disk it all stays in memory. */
-static PARKS int replay(
-	void *arg, const struct log *l, uint64_t index, struct bytes payload, bool durable)
+static PARKS int replay(void *arg, const struct log *l, const struct log_place *at,
+	struct bytes payload, bool durable)
 {
 	struct reader r = reader_of(payload.p, payload.len);
 	struct err_note note;
@@ -145,7 +147,7 @@ static PARKS int replay(
 		db_apply(db, &e);
 	if (!r.ok || reader_left(&r) != 0)
 		return E_CORRUPT;
-	db->sealed = index;
+	db->sealed = at->index;
 	if (!durable || db->full || !db_memtable_full(db))
 		return 0;
 	db->uuid_hi = log_uuid(l, &db->uuid_lo);
@@ -153,6 +155,33 @@ static PARKS int replay(
 	rc = db_merge_now(db, &note);
 	db->full = rc == E_FULL;
 	return db->full ? 0 : rc;
+}
+
+/* A replica applies what the others have, too: db_commit(). */
+static int note_place(void *arg, const struct log *l, const struct log_place *at,
+	struct bytes payload, bool durable)
+{
+	struct log_place before = log_place(l);
+	struct db *db = arg;
+
+	(void)payload;
+	(void)durable;
+	if (db->places.n == 0)
+		places_begin(&db->places, before.index,
+			(struct place_at){ before.epoch, before.shard_chain });
+	places_add(&db->places, at->index, (struct place_at){ at->epoch, at->shard_chain });
+	return 0;
+}
+
+static void begin_following(struct db *db)
+{
+	struct log_place end = log_place(db->log);
+
+	if (db->places.n == 0)
+		places_begin(&db->places, end.index,
+			(struct place_at){ end.epoch, end.shard_chain });
+	db->follows = true;
+	db->sealed = db->committed = db->all_synced = db->merged;
 }
 
 static PARKS int open_log(struct db *db, struct err_note *note)
@@ -163,7 +192,7 @@ static PARKS int open_log(struct db *db, struct err_note *note)
 		.after = mark.index,
 		.must_uuid_hi = mark.uuid_hi,
 		.must_uuid_lo = mark.uuid_lo,
-		.replay = replay,
+		.replay = db->o.replica ? note_place : replay,
 		.arg = db };
 	int rc;
 
@@ -175,6 +204,9 @@ static PARKS int open_log(struct db *db, struct err_note *note)
 		return rc;
 	db->uuid_hi = log_uuid(db->log, &db->uuid_lo);
 	db->sealed = db->written = db->synced = log_index(db->log);
+	db->committed = db->all_synced = db->written;
+	if (db->o.replica)
+		begin_following(db);
 	return 0;
 }
 
@@ -185,6 +217,7 @@ static void undo_open(struct db *db)
 	memtable_free(db->frozen);
 	db->tree = NULL;
 	db->active = db->frozen = NULL;
+	places_fini(&db->places);
 	db->full = false;
 }
 
@@ -275,11 +308,14 @@ int db_open(struct sys *s, struct group *g, const struct db_opts *o, struct db *
 	waitq_init(&db->moved);
 	if ((rc = make_dirs(db, o->dir, note)) < 0 || (rc = take_lock(db, note)) < 0 ||
 		(rc = set_defaults(db, note)) < 0 || (rc = open_rows(db, note)) < 0 ||
-		(rc = db_ids_find(db, note)) < 0) {
+		(!o->replica && (rc = db_ids_find(db, note)) < 0)) {
 		db_free(db);
 		return rc;
 	}
-	if ((rc = db_start(db, g)) == 0 && (rc = db_ids_first(db, note)) == 0) {
+	rc = db_start(db, g);
+	if (rc == 0 && !o->replica)
+		rc = db_ids_first(db, note);
+	if (rc == 0) {
 		*ret_db = db;
 		return 0;
 	}
@@ -307,9 +343,10 @@ static PARKS int merge_rest(struct db *db, struct err_note *note)
 {
 	int rc = 0;
 
-	if (db->frozen != NULL)
+	if (db->frozen != NULL && db_may_merge(db, db->frozen_index))
 		rc = db_merge_now(db, note);
-	if (rc == 0 && db->sealed > db->merged) {
+	if (rc == 0 && db->frozen == NULL && db->sealed > db->merged &&
+		db_may_merge(db, db->sealed)) {
 		db_freeze(db);
 		rc = db_merge_now(db, note);
 	}

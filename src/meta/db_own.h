@@ -6,6 +6,7 @@
 #include "meta/db.h"
 #include "meta/log.h"
 #include "meta/memtable.h"
+#include "meta/places.h"
 #include "meta/record.h"
 #include "meta/tree.h"
 
@@ -58,6 +59,9 @@ struct db {
 	uint64_t frozen_index;            /* the last record in it */
 	struct pending pending, writing;  /* writing: sealed; only its room when nothing is */
 	uint64_t sealed, written, synced; /* indexes: given to a record, written, durable */
+	uint64_t committed, all_synced; /* of several replicas: what moved() tells */
+	struct places places;           /* likewise: of the records in the log */
+	struct log_reader *applying;    /* of a follower: at sealed */
 	uint64_t want_sync;
 	uint64_t merged, old_index; /* old_index: of the older copy of the tree; 0: there is none */
 	uint64_t id_next, id_mark, id_asked; /* ids below id_mark are durable as given */
@@ -69,6 +73,9 @@ struct db {
 	int why_rc; /* of the first failure */
 	struct err_note why;
 	bool failed, freeze;
+	bool follows;             /* another replica leads: nothing is put or deleted here */
+	bool merging, syncing;    /* under way */
+	bool holds_sync;          /* none may begin */
 	bool full;     /* the disk was: only what makes room is done */
 	bool stuck;    /* a record waits for room */
 	bool reserved; /* the file `reserve` is there */
@@ -88,7 +95,13 @@ void db_ids_synced(struct db *db);
 
 /* ---- db_run.c: flusher and syncer ---- */
 int db_start(struct db *db, struct group *g);
+void db_written_one(struct db *db); /* the log has another record */
+void db_let_go(struct db *db);      /* indexes moved */
 void db_fail(struct db *db, int rc, const struct err_note *note);
+
+/* ---- db_replica.c ---- */
+void db_grew(struct db *db); /* notes the place of the log's last record */
+bool db_may_merge(const struct db *db, uint64_t index);
 
 /* ---- db_merge.c: the merger, and what it keeps ---- */
 PARKS int db_merger(void *arg);

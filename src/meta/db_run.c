@@ -24,10 +24,27 @@ void db_fail(struct db *db, int rc, const struct err_note *note)
 	waitq_wake_all(&db->merge);
 }
 
+void db_let_go(struct db *db)
+{
+	if (!db->o.replica) {
+		db->committed = db->written;
+		db->all_synced = db->synced;
+	}
+	db_ids_synced(db);
+	if (db->o.moved != NULL && !db->failed && !db->follows)
+		db->o.moved(db->o.arg, db->committed, db->all_synced);
+	waitq_wake_all(&db->moved);
+}
+
+/* The log moved on; of several replicas the driver says what is committed by that. */
 static void let_go(struct db *db)
 {
-	if (db->o.moved != NULL && !db->failed)
-		db->o.moved(db->o.arg, db->written, db->synced);
+	if (!db->o.replica) {
+		db_let_go(db);
+		return;
+	}
+	if (db->o.grew != NULL && !db->failed)
+		db->o.grew(db->o.arg, db->written, db->synced);
 	waitq_wake_all(&db->moved);
 }
 
@@ -53,12 +70,19 @@ static void written(struct db *db)
 	struct pending *p = &db->writing;
 
 	p->any = false;
+	db_written_one(db);
 	if (p->cap > DB_PENDING_BYTES_KEEP) {
 		free(p->room);
 		*p = (struct pending){ 0 };
 	}
+}
+
+void db_written_one(struct db *db)
+{
 	db->written++;
 	db->records++;
+	if (db->o.replica)
+		db_grew(db);
 	check(db->written == log_index(db->log));
 	if (db->want_sync > db->synced)
 		waitq_wake_one(&db->sync);
@@ -98,6 +122,10 @@ static PARKS int write_one(struct db *db)
 		waitq_wake_one(&db->merge);
 		fiber_note(0, "db: waits for room on the disk");
 		rc = wait(db, sys_after(db->sys, DB_RETRY_NS));
+		if (db->follows) { /* nobody was told of it, and it is not tried again */
+			db->writing.any = db->stuck = false;
+			waitq_wake_all(&db->moved);
+		}
 	} else {
 		db_fail(db, rc, &note);
 	}
@@ -134,7 +162,9 @@ static PARKS int sync_once(struct db *db)
 	uint64_t index = 0;
 	int rc;
 
+	db->syncing = true;
 	rc = log_sync(db->log, &index, &note);
+	db->syncing = false;
 	if (rc < 0) { /* what the device holds is unknown now, on a full disk too */
 		db_fail(db, rc, &note);
 		return rc;
@@ -142,10 +172,9 @@ static PARKS int sync_once(struct db *db)
 	check(index >= db->synced);
 	db->synced = index;
 	db->syncs++;
-	db_ids_synced(db);
+	let_go(db);
 	if (db->frozen != NULL)
 		waitq_wake_one(&db->merge);
-	let_go(db);
 	return 0;
 }
 
@@ -158,9 +187,9 @@ static PARKS int syncer(void *arg)
 	while (rc == 0) {
 		bool wanted = db->want_sync > db->synced && db->written > db->synced;
 
-		if (!wanted && sys_now_ns(db->sys) < due_ns) {
+		if (db->holds_sync || (!wanted && sys_now_ns(db->sys) < due_ns)) {
 			fiber_note(0, "db: waits for somebody who wants a sync");
-			rc = waitq_wait(&db->sync, due_ns);
+			rc = waitq_wait(&db->sync, db->holds_sync ? FOREVER : due_ns);
 			if (rc == E_TIMEOUT)
 				rc = 0;
 			continue;

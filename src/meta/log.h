@@ -45,11 +45,11 @@ struct log_opts {
 	uint64_t segment_bytes;
 	uint64_t uuid_hi, uuid_lo;           /* for a new log; an old one keeps its own */
 	uint64_t must_uuid_hi, must_uuid_lo; /* not zero: another log is E_CORRUPT */
-	/* Replays what lies behind index `after` in order.  A negative code ends the opening with
-	 * it.  durable: it was known to be synced. */
+	/* Replays what lies behind index `after` in order, log_place() being the place before.  A
+	 * negative code ends the opening with it.  durable: it was known to be synced. */
 	uint64_t after;
-	PARKS int (*replay)(
-		void *arg, const struct log *l, uint64_t index, struct bytes payload, bool durable);
+	PARKS int (*replay)(void *arg, const struct log *l, const struct log_place *at,
+		struct bytes payload, bool durable);
 	void *arg;
 };
 /* E_CORRUPT: rot, with file, offset and lsn in the note; or the log does not reach back to `after`.

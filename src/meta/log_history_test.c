@@ -79,8 +79,10 @@ static void payload_check(uint64_t seed, struct bytes payload)
 
 /* ---- opening ---- */
 static int replay(
-	void *arg, const struct log *l, uint64_t index, struct bytes payload, bool durable)
+	void *arg, const struct log *l, const struct log_place *at, struct bytes payload,
+	bool durable)
 {
+	uint64_t index = at->index;
 	struct world *w = arg;
 
 	(void)l;

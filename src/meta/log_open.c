@@ -239,6 +239,8 @@ static int replay(struct opening *g, const struct image *im, const struct record
 {
 	const uint8_t *payload = im->p + at + LOG_HEADER_BYTES;
 	struct log *l = g->l;
+	struct log_place to = { r->lsn, r->index, epoch_at(l, r, payload), r->node_chain,
+		r->shard_chain };
 	int rc = 0;
 
 	if (r->kind == LOG_EFFECTS && r->index != l->place.index + 1)
@@ -246,7 +248,7 @@ static int replay(struct opening *g, const struct image *im, const struct record
 	if (r->lsn == g->mark.lsn && r->node_chain != g->mark.chain)
 		return rot(g, im, at, r->lsn, "it is not the one that was synced");
 	if (r->kind == LOG_EFFECTS && r->index > g->o->after && r->index <= g->kept)
-		rc = g->o->replay(g->o->arg, l, r->index, bytes_of(payload, r->length),
+		rc = g->o->replay(g->o->arg, l, &to, bytes_of(payload, r->length),
 			r->lsn <= g->mark.lsn);
 	if (rc == E_CORRUPT)
 		return rot(g, im, at, r->lsn, "its effects cannot be read");
@@ -255,8 +257,7 @@ static int replay(struct opening *g, const struct image *im, const struct record
 			(unsigned long long)r->lsn, err_text(rc));
 	if (r->epoch > l->epoch)
 		l->epoch = r->epoch;
-	l->place = (struct log_place){ r->lsn, r->index, epoch_at(l, r, payload), r->node_chain,
-		r->shard_chain };
+	l->place = to;
 	return 0;
 }
 

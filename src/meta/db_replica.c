@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A db as one of several replicas.
+ *
+ * (D4) The memtables of a follower hold what is committed and nothing else, so its log can be taken
+ * back without touching them; `sealed` is the last record in them.
+ * (D5) A leader applies before it is committed; when it ends to lead, the memtables are made anew
+ * from the tree and the log, up to the commit index.
+ * (D6) Nothing is merged before it is committed, and synced by all: a tree is never taken back. */
+#include "base/check.h"
+#include "meta/db_own.h"
+#include <stdlib.h>
+
+bool db_may_merge(const struct db *db, uint64_t index)
+{
+	return db->synced >= index && db->all_synced >= index;
+}
+
+bool db_place(const struct db *db, uint64_t index, uint64_t *ret_epoch, uint64_t *ret_chain)
+{
+	struct place_at at;
+
+	if (!places_get(&db->places, index, &at))
+		return false;
+	*ret_epoch = at.epoch;
+	*ret_chain = at.chain;
+	return true;
+}
+
+struct log *db_log(struct db *db) { return db->log; }
+
+uint64_t db_log_synced(const struct db *db) { return db->synced; }
+
+void db_sync_to(struct db *db, uint64_t index)
+{
+	if (index > db->written)
+		index = db->written;
+	if (index <= db->want_sync)
+		return;
+	db->want_sync = index;
+	waitq_wake_one(&db->sync);
+}
+
+void db_grew(struct db *db)
+{
+	struct log_place p = log_place(db->log);
+
+	places_add(&db->places, p.index, (struct place_at){ p.epoch, p.shard_chain });
+	places_forget(&db->places, db->old_index < db->merged ? db->old_index : db->merged);
+}
+
+/* ---- following ---- */
+static PARKS int wait_moved(struct db *db)
+{
+	int rc = waitq_wait(&db->moved, sys_after(db->sys, DB_RETRY_NS));
+
+	return db->failed ? db->why_rc : rc == E_TIMEOUT ? 0 : rc;
+}
+
+static PARKS int wait_for_syncs(struct db *db)
+{
+	int rc = 0;
+
+	while (rc == 0 && log_crowded(db->log)) {
+		db->want_sync = db->written;
+		waitq_wake_one(&db->sync);
+		rc = wait_moved(db);
+	}
+	return rc;
+}
+
+static void room_for(struct pending *p, size_t len)
+{
+	if (p->cap < len + 8) {
+		free(p->room);
+		p->cap = len + 8;
+		p->room = malloc(p->cap);
+		check(p->room != NULL);
+	}
+	p->len = len;
+}
+
+int db_copy(struct db *db, uint64_t epoch, uint64_t chain, struct bytes payload,
+	struct err_note *note)
+{
+	int rc;
+
+	check(db->follows);
+	check(!db->writing.any);
+	if (payload.len > LOG_PAYLOAD_BYTES_MAX)
+		return err_set(note, E_CORRUPT, "a record of %zu bytes", payload.len);
+	rc = db->failed ? db->why_rc : wait_for_syncs(db);
+	if (rc < 0)
+		return err_set(note, rc, "waiting for the syncs of the log");
+	room_for(&db->writing, LOG_HEADER_BYTES + payload.len);
+	if (payload.len > 0)
+		memcpy(db->writing.room + LOG_HEADER_BYTES, payload.p, payload.len);
+	rc = log_copy(db->log, epoch, chain, db->writing.room, payload.len, note);
+	if (rc == E_FULL) {
+		db->full = true;
+		waitq_wake_one(&db->merge);
+	} else if (rc < 0 && rc != E_CORRUPT) {
+		db_fail(db, rc, note);
+	}
+	if (rc == 0)
+		db_written_one(db);
+	return rc;
+}
+
+int db_take_back(struct db *db, uint64_t index, struct err_note *note)
+{
+	int rc = 0;
+
+	check(db->follows);
+	check(index >= db->committed);
+	check(index <= db->written);
+	db->holds_sync = true;
+	while (rc == 0 && db->syncing)
+		rc = wait_moved(db);
+	if (rc == 0)
+		rc = log_take_back(db->log, index, note);
+	else
+		err_set(note, rc, "waiting for the syncs of the log");
+	db->holds_sync = false;
+	if (rc < 0) {
+		if (rc != E_FULL && rc != E_GONE)
+			db_fail(db, rc, note);
+		return rc;
+	}
+	places_take_back(&db->places, index);
+	db->written = db->synced = index;
+	if (db->want_sync > index)
+		db->want_sync = index;
+	waitq_wake_one(&db->sync);
+	return 0;
+}
+
+/* ---- applying ---- */
+static int apply_record(struct db *db, struct bytes payload)
+{
+	struct reader r = reader_of(payload.p, payload.len);
+	struct effect e;
+
+	while (effect_get(&r, &e))
+		db_apply(db, &e);
+	if (!r.ok || reader_left(&r) != 0)
+		return E_CORRUPT;
+	db->sealed++;
+	db->fresh_log_bytes += payload.len;
+	return 0;
+}
+
+/* Merges cannot keep up: they are waited for. */
+static PARKS int wait_for_merges(struct db *db)
+{
+	int rc = 0;
+
+	while (rc == 0 && memtable_bytes(db->active) > 2 * db->o.memtable_bytes_max) {
+		waitq_wake_one(&db->merge);
+		rc = wait_moved(db);
+	}
+	return rc;
+}
+
+PARKS static int apply_next(struct db *db, struct err_note *note)
+{
+	struct bytes payload;
+	int rc = wait_for_merges(db);
+
+	if (rc < 0)
+		return err_set(note, rc, "waiting for merges");
+	if (db->applying == NULL)
+		rc = log_reader_open(db->log, db->sealed, &db->applying, note);
+	if (rc == 0)
+		rc = log_read(db->applying, &payload, note);
+	if (rc == 1) {
+		check(log_reader_place(db->applying).index == db->sealed + 1);
+		rc = apply_record(db, payload);
+		return rc < 0 ? err_set(note, rc, "the effects of record %llu",
+			(unsigned long long)db->sealed + 1) : 0;
+	}
+	check(rc != 0); /* what is committed has been written */
+	log_reader_close(db->applying);
+	db->applying = NULL;
+	return rc == E_GONE ? 0 : rc; /* its segment was forgotten: from the next one */
+}
+
+static PARKS int apply_to(struct db *db, uint64_t index, struct err_note *note)
+{
+	int rc = 0;
+
+	while (rc == 0 && db->sealed < index) {
+		if (db->failed)
+			return err_set(note, db->why_rc, "%s", db->why.text);
+		rc = apply_next(db, note);
+		if (rc == 0 && db_memtable_full(db))
+			waitq_wake_one(&db->merge);
+	}
+	if (rc < 0 && rc != E_CANCELED)
+		db_fail(db, rc, note);
+	return rc;
+}
+
+int db_commit(struct db *db, uint64_t index, uint64_t synced, struct err_note *note)
+{
+	int rc;
+
+	check(db->o.replica);
+	check(index <= db->written);
+	check(synced <= index);
+	if (index > db->committed)
+		db->committed = index;
+	if (synced > db->all_synced)
+		db->all_synced = synced;
+	rc = db->follows ? apply_to(db, db->committed, note) : 0;
+	if (rc == 0)
+		db_let_go(db);
+	if (rc == 0 && db->frozen != NULL)
+		waitq_wake_one(&db->merge);
+	return rc;
+}
+
+/* ---- leading ---- */
+int db_lead(struct db *db, uint64_t epoch, struct err_note *note)
+{
+	int rc;
+
+	check(db->follows);
+	check(db->sealed == db->written);
+	check(db->committed == db->written);
+	log_reader_close(db->applying);
+	db->applying = NULL;
+	log_epoch(db->log, epoch);
+	db->follows = false;
+	rc = db_ids_find(db, note);
+	return rc < 0 ? rc : db_ids_first(db, note);
+}
+
+int db_follow(struct db *db, struct err_note *note)
+{
+	int rc = 0;
+
+	check(!db->follows);
+	check(db->walks == 0);
+	db->follows = true;
+	db->pending.any = false; /* nobody was told */
+	waitq_wake_all(&db->moved);
+	while (rc == 0 && (db->writing.any || db->merging))
+		rc = wait_moved(db);
+	if (rc < 0)
+		return err_set(note, rc, "waiting for the log and the merge");
+	memtable_free(db->active);
+	memtable_free(db->frozen);
+	db->frozen = NULL;
+	db->freeze = false;
+	db->active = memtable_new(&db->pool, db->seed);
+	db->sealed = db->merged;
+	db->fresh_log_bytes = 0;
+	return apply_to(db, db->committed, note);
+}
