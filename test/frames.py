@@ -195,4 +195,4 @@ class Wire:
             answer = self.ask(*ask, **how)
         except Refused as refused:
             return refused
-        raise AssertionError(f"{ask}: {answer}, but it cannot be")
+        raise AssertionError(f"{ask}: {str(answer)[:200]}, but it cannot be")

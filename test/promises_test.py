@@ -95,7 +95,8 @@ And for all of them:
    who asked; `wadi status` adds up exactly. (`test/bad_input_test.py`)
 3. What comes from outside is parsed as hostile; no input stops a server. (`test/bad_input_test.py`,
    `fuzz/`)
-4. A job sees no other job's bytes, user ids permitting. (`test/bad_input_test.py`, class `Tokens`)
+4. A job sees no other job's bytes, user ids permitting. (`test/isolation_test.py`;
+   `test/bad_input_test.py`, class `Tokens`)
 5. Clocks may jump: durations run on the monotonic clock, and only a `ttl` reads the wall clock.
    (the simulation makes it jump, and wakes timers late)
 

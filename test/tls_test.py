@@ -325,6 +325,12 @@ class Refusals(HouseTest):
         code, said = self.serve("--listen", "192.0.2.1:9234", "--insecure")
         self.assertIn("tcp:192.0.2.1", said)
 
+    def test_a_server_leaves_no_core_and_gains_no_rights(self):
+        meta = self.house.server("meta", "meta")
+        with open(f"/proc/{meta.pid}/limits") as limits, open(f"/proc/{meta.pid}/status") as status:
+            self.assertRegex(limits.read(), r"Max core file size +0 ")
+            self.assertRegex(status.read(), r"NoNewPrivs:\s+1")
+
     def test_certificates_that_are_not_there(self):
         code, said = self.serve("--listen", "127.0.0.1:0", "--cert-dir", "/nowhere")
         self.assertEqual(code, EXIT_NOTFOUND)

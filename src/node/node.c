@@ -384,6 +384,7 @@ int node_run(const struct node_opts *o)
 	int rc = E_NOMEM;
 
 	sys_uv_files_raise();
+	sys_uv_confine();
 	if (sv != NULL) {
 		sv->o = o;
 		rc = sys_uv_new(&sv->sys, &note);
@@ -394,6 +395,8 @@ int node_run(const struct node_opts *o)
 		rc = sys_uv_run(sv->sys, "serve", serve_fiber, sv);
 		sys_uv_free(sv->sys);
 	}
+	if (sv != NULL)
+		explicit_bzero(&sv->place, sizeof sv->place); /* the key is in it */
 	free(sv);
 	return rc < 0 ? err_exit(rc) : 0;
 }

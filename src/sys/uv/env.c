@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -225,6 +226,16 @@ void sys_uv_files_raise(void)
 	check(getrlimit(RLIMIT_NOFILE, &r) == 0);
 	r.rlim_cur = r.rlim_max;
 	(void)setrlimit(RLIMIT_NOFILE, &r); /* a system's own bound may be lower still */
+}
+
+void sys_uv_confine(void)
+{
+	struct rlimit r;
+
+	check(getrlimit(RLIMIT_CORE, &r) == 0);
+	r.rlim_cur = 0;
+	check(setrlimit(RLIMIT_CORE, &r) == 0);
+	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); /* where the kernel knows it */
 }
 
 uint32_t sys_cpus(struct sys *s)

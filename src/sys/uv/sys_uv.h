@@ -7,6 +7,9 @@
 /* One struct sys per thread; the caller's thread drives it. */
 /* For a program of our own, before its first door: takes all the open files that it may have. */
 void sys_uv_files_raise(void);
+/* For a program of our own that has secrets: it leaves no core behind (its memory has keys and
+ * jobs' bytes; `prlimit --core` allows it again), and nothing it starts has more rights than it. */
+void sys_uv_confine(void);
 int sys_uv_new(struct sys **ret_s, struct err_note *note);
 void sys_uv_free(struct sys *s);
 
