@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The simulation finds what is planted: each bug of plants.def, within its number of seeds.
+"""A simulation finds what is planted: each bug of a list, within its number of seeds.
 
-    sim/plants_test.py BUILD [NAME...]
+    sim/plants_test.py [--list FILE] [--program TARGET] BUILD [NAME...]
 
 Compiles the planted copies with the commands of the build directory and links them before its
 libraries.  Prints how many seeds each took.
 """
+import argparse
 import json
 import os
 import re
@@ -14,10 +15,16 @@ import shlex
 import subprocess
 import sys
 
-BUILD = os.path.abspath(sys.argv[1])
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
-ONLY = sys.argv[2:]
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("--list", default=os.path.join(HERE, "plants.def"), help="what is planted")
+parser.add_argument("--program", default="wadi-sim", help="the target that has to find it")
+parser.add_argument("build")
+parser.add_argument("name", nargs="*", help="only these")
+OPTIONS = parser.parse_args()
+BUILD = os.path.abspath(OPTIONS.build)
+ONLY = OPTIONS.name
 DEADLINE_S = 1000  # a hang is the harness's to end: a machine may be slow
 END = re.compile(r"^(\d+) seeds, (\d+) violations$", re.M)
 
@@ -30,7 +37,7 @@ def standing(paths):
 def plants():
     """(name, scenario, seeds, {file: [(old, new)]}) of each row."""
     rows = []
-    with open(os.path.join(HERE, "plants.def"), encoding="utf-8") as text:
+    with open(OPTIONS.list, encoding="utf-8") as text:
         for line in text:
             head = re.match(r"PLANT\((\w+), (\w+), (\d+)\)", line)
             place = re.match(r"IN\((\S+)\)", line)
@@ -93,10 +100,11 @@ def main():
     with open(os.path.join(BUILD, "compile_commands.json"), encoding="utf-8") as file:
         commands = {os.path.realpath(os.path.join(row["directory"], row["file"])): row["command"]
                     for row in json.load(file)}
-    text = subprocess.run(["ninja", "-C", BUILD, "-t", "commands", "wadi-sim"],
+    target = OPTIONS.program
+    text = subprocess.run(["ninja", "-C", BUILD, "-t", "commands", target],
                           capture_output=True, text=True, check=True).stdout
-    link = shlex.split([line for line in text.splitlines() if " -o wadi-sim " in line][-1])
-    directory = os.path.join(BUILD, "plants")
+    link = shlex.split([line for line in text.splitlines() if f" -o {target} " in line][-1])
+    directory = os.path.join(BUILD, "plants", os.path.basename(OPTIONS.program))
     os.makedirs(directory, exist_ok=True)
     failed = 0
     for row in plants():

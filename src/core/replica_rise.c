@@ -172,9 +172,9 @@ static void place_in_set(struct replica *r)
 		r->heard_ns = r->now_ns;
 		break;
 	case REPLICA_LEARNER:
-		if (in) { /* R8: admitted, it waits a full G */
+		if (in) {
 			sm_move(&r->state, REPLICA_MEMBER);
-			r->heard_ns = r->now_ns;
+			r->heard_ns = r->now_ns; /* R8: started or admitted, it waits a full G */
 		}
 		break;
 	case REPLICA_MEMBER:

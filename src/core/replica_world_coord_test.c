@@ -27,11 +27,14 @@ void coord_ask(struct world *w, uint32_t i, const struct replica_do *d)
 		(unsigned long long)d->config.in_sync.ids[1],
 		(unsigned long long)d->config.in_sync.ids[2], late ? " late" : "",
 		lost ? " lost" : "");
+	if (prng_odds(&w->fault, w->healed || d->kind != REPLICA_DO_SWAP ? 0 : w->odds[13], 100))
+		world_sudden(w, i, 3);
 	w->nodes[i].op = d->op;
 	w->nodes[i].op_open = true;
 	o->swap = d->kind == REPLICA_DO_SWAP;
 	o->op = d->op;
 	o->expected = d->expected;
+	o->late = late && more > COORD_DEADLINE_MS * MS;
 	o->config = d->config;
 	e = world_at(w, COORD_DEADLINE_MS * MS, EV_COORD_DEADLINE, i);
 	e->n = d->op;
@@ -52,6 +55,7 @@ static void apply(struct world *w, struct coord_op *o)
 		w->coord = o->config;
 		w->coord.revision = from.revision + 1;
 		o->outcome = REPLICA_SWAPPED;
+		w->reached[REACHED_LATE_SWAP] += o->late;
 		world_say(w, "coord: revision %llu epoch %llu primary %llu set %u: %llu %llu %llu",
 			(unsigned long long)w->coord.revision, (unsigned long long)w->coord.epoch,
 			(unsigned long long)w->coord.primary.id, w->coord.in_sync.n,
@@ -97,5 +101,7 @@ void coord_event(struct world *w, const struct event *e)
 	if (!n->up || e->life != n->life || !n->op_open || n->op != ev.coord.op)
 		return;
 	n->op_open = false;
+	w->reached[REACHED_NO_ANSWER] += n->r.swapping && ev.coord.outcome == REPLICA_UNANSWERED &&
+					 n->r.state.now == REPLICA_PRIMARY;
 	node_step(w, e->node, &ev);
 }

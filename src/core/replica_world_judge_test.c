@@ -103,8 +103,12 @@ void judge_swap(struct world *w, const struct replica_config *from, const struct
 		world_broken(w, "an epoch goes back");
 	if (to->epoch > from->epoch) {
 		w->before = *from;
+		w->reached[to->primary.id == from->primary.id ? REACHED_OVER_ITSELF
+							      : REACHED_TAKE_OVER]++;
 		return;
 	}
+	w->reached[REACHED_ADMITTED] += to->in_sync.n > from->in_sync.n;
+	w->reached[REACHED_REMOVED] += to->in_sync.n < from->in_sync.n;
 	for (uint32_t k = 0; k < to->in_sync.n; k++) {
 		uint32_t i = world_node_of(w, to->in_sync.ids[k]);
 		struct node *n = i < NODES_MAX ? &w->nodes[i] : NULL;
@@ -148,6 +152,7 @@ void judge_begin(struct world *w, uint32_t i)
 	}
 	if (agrees < w->synced && !w->forced)
 		world_broken(w, "a synced record is lost");
+	w->reached[REACHED_FORGIVEN] += !w->forced;
 	world_say(w, "forgives %llu..%llu", (unsigned long long)agrees + 1,
 		(unsigned long long)w->acked);
 	w->acked = agrees;
@@ -157,6 +162,7 @@ void judge_begin(struct world *w, uint32_t i)
 
 void judge_cut(struct world *w, uint32_t i, uint64_t index)
 {
+	w->reached[REACHED_CUT]++;
 	if (index < w->acked && index + 1 >= w->nodes[i].base && has(w, i, index + 1))
 		world_broken(w, "R5: an acknowledged record is cut");
 }
@@ -165,6 +171,7 @@ void judge_install(struct world *w, uint32_t i, struct replica_place place)
 {
 	const struct node *n = &w->nodes[i];
 
+	w->reached[REACHED_COPY]++;
 	if (place.index > w->acked || w->truth[place.index].chain != place.chain)
 		world_broken(w, "a copy of something else");
 	if (replica_set_has(&w->coord.in_sync, n->id) && !n->rotten &&
@@ -183,6 +190,7 @@ void judge_read(struct world *w, uint32_t i, uint64_t at_least)
 
 void judge_grant(struct world *w, uint64_t epoch)
 {
+	w->reached[REACHED_GRANT]++;
 	if (epoch != w->server_acked)
 		world_broken(w, "R12: granted under another epoch");
 }

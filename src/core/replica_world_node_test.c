@@ -153,6 +153,7 @@ static void rot(struct world *w, struct node *n)
 
 	n->last = first + prng_below(&w->fault, n->last - first + 1);
 	n->rotten = true;
+	w->reached[REACHED_ROT]++;
 	n->n_ops = 0;
 	for (uint64_t k = n->base; k <= n->last; k++)
 		n->ops[n->n_ops++] = (struct op){ k == n->base ? OP_RESET : OP_APPEND, n->log[k] };
@@ -281,6 +282,8 @@ static void transmit(struct world *w, uint32_t i, const struct replica_msg *m)
 	bool lost = prng_odds(&w->net, w->healed ? 0 : w->loss_permille, 1000);
 	bool twice = prng_odds(&w->net, w->healed ? 0 : w->double_permille, 1000);
 
+	w->reached[REACHED_HANDOVER] += m->kind == REPLICA_HANDOVER;
+	w->reached[REACHED_QUERY] += m->kind == REPLICA_QUERY;
 	if (w->verbose)
 		world_say(w,
 			"%u > %u kind %d epoch %llu prev %llu n %u commit %llu whole %llu "
@@ -331,6 +334,7 @@ static void send_copy(struct world *w, uint32_t i, uint64_t to_id)
 	struct node *n = &w->nodes[i];
 	uint32_t to = world_node_of(w, to_id);
 	uint64_t ms = 5 + prng_below(&w->net, 200);
+	bool gives_up = prng_odds(&w->net, w->healed ? 0 : 1, 4);
 	struct event *e = world_at(w, ms * MS, EV_COPIED, i);
 
 	e->peer = to;
@@ -338,6 +342,11 @@ static void send_copy(struct world *w, uint32_t i, uint64_t to_id)
 	e->place = n->log[n->tree];
 	e->epoch = n->r.mark.epoch;
 	e->n = to_id;
+	if (gives_up) { /* its sender does not know how it ends */
+		e->early = true;
+		e = world_at(w, ms * MS / 2, EV_COPY_SENT, i);
+		e->n = to_id;
+	}
 }
 
 static void copied(struct world *w, const struct event *e)
@@ -353,7 +362,8 @@ static void copied(struct world *w, const struct event *e)
 		node_step(w, e->peer, &got);
 	}
 	sent.peer = e->n;
-	node_step(w, e->node, &sent);
+	if (!e->early)
+		node_step(w, e->node, &sent);
 }
 
 static void install(struct world *w, uint32_t i, struct replica_place place)
@@ -400,6 +410,8 @@ static void carry_out(struct world *w, uint32_t i, const struct replica_todo *t)
 			break;
 		case REPLICA_DO_BEGIN:
 			judge_begin(w, i);
+			if (prng_odds(&w->fault, w->healed ? 0 : w->odds[14], 100))
+				world_sudden(w, (i + (uint32_t)n->incarnation) % w->n_nodes, 10);
 			begin = true;
 			break;
 		case REPLICA_DO_WRITE:
@@ -471,12 +483,15 @@ static void reads(struct world *w, uint32_t i)
 {
 	struct node *n = &w->nodes[i];
 
-	if (replica_may_read(&n->r, node_now(w, i)))
+	if (replica_may_read(&n->r, node_now(w, i))) {
+		w->reached[REACHED_LEASED]++;
 		judge_read(w, i, w->acked);
+	}
 	if (n->r.state.now != REPLICA_PRIMARY) {
 		n->read_ns = 0;
 	} else if (n->read_ns != 0 && replica_heard_ns(&n->r) >= n->read_ns &&
 		   n->r.commit >= n->r.inherited) {
+		w->reached[REACHED_ROUND]++;
 		judge_read(w, i, n->read_least);
 		n->read_ns = 0;
 	} else if (n->read_ns == 0) {
@@ -538,6 +553,11 @@ void node_event(struct world *w, const struct event *e)
 		break;
 	case EV_COPIED:
 		copied(w, e);
+		break;
+	case EV_COPY_SENT:
+		ev.kind = REPLICA_EV_COPY_SENT;
+		ev.peer = e->n;
+		node_step(w, e->node, &ev);
 		break;
 	default:
 		disk_event(w, e);

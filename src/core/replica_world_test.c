@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Replicas of one shard under all faults at once, many seeds a second.
  *
- *     replica_world_test [--seed S] [--seeds N] [--ms REAL] [--first] [--verbose]
+ *     replica_world_test [--seed S] [--seeds N] [--ms REAL] [--scenario any|three|five] [--first]
+ *         [--verbose]
  *
  * Runs N seeds from S on, or as many as the time allows.  Prints one line for each seed in which
  * something did not hold, and a summary; fails when there was one. */
@@ -121,12 +122,14 @@ enum fault {
 	FAULT_HANDOVER,
 	FAULT_ROT,
 	FAULT_LEAVE,
+	FAULT_ORPHAN,
 	FAULTS
 };
 
 static void crash(struct world *w, uint32_t i, bool power)
 {
-	uint64_t ms = 5 + prng_below(&w->fault, 400);
+	bool quick = prng_odds(&w->fault, 1, 2);
+	uint64_t ms = 1 + prng_below(&w->fault, quick ? 60 : 400);
 
 	if (!w->nodes[i].up)
 		return;
@@ -137,7 +140,8 @@ static void crash(struct world *w, uint32_t i, bool power)
 static void heal_later(struct world *w, uint32_t i, uint32_t k)
 {
 	struct event *e;
-	uint64_t ms = 30 + prng_below(&w->fault, 500);
+	bool brief = prng_odds(&w->fault, 1, 2);
+	uint64_t ms = 3 + prng_below(&w->fault, brief ? 100 : 500);
 
 	w->cut[i][k] = true;
 	e = world_at(w, ms * MS, EV_HEAL_LINK, NODES_MAX);
@@ -151,6 +155,38 @@ static void signal_node(struct world *w, uint32_t i, enum replica_event_kind kin
 
 	if (w->nodes[i].up && w->nodes[i].paused_until_ns <= w->now_ns)
 		node_step(w, i, &ev);
+}
+
+/* In the middle of something: a process or a host dies within a moment. */
+void world_sudden(struct world *w, uint32_t i, uint64_t within_ms)
+{
+	uint64_t us = prng_below(&w->fault, within_ms * 1000);
+	bool power = prng_odds(&w->fault, 1, 2);
+
+	world_at(w, us * 1000, EV_STOP, i)->n = power;
+}
+
+/* A member and the primary lose sight of each other; one of them may have another accident. */
+static void orphan(struct world *w, uint32_t i)
+{
+	uint64_t sides = prng_below(&w->fault, 3), then = prng_below(&w->fault, 6);
+	uint64_t ms = prng_below(&w->fault, 150);
+	uint32_t p = world_node_of(w, w->coord.primary.id);
+
+	if (p == NODES_MAX || p == i)
+		return;
+	if (sides != 0)
+		heal_later(w, i, p);
+	if (sides != 1)
+		heal_later(w, p, i);
+	if (then < 2)
+		crash(w, i, then == 1);
+	else if (then == 2)
+		world_sudden(w, i, 200);
+	else if (then == 3)
+		world_sudden(w, p, 200);
+	else if (then == 4)
+		w->coord_down_until_ns = w->now_ns + ms * MS;
 }
 
 static void one_fault(struct world *w, enum fault f, uint32_t i, uint32_t k)
@@ -194,6 +230,8 @@ static void one_fault(struct world *w, enum fault f, uint32_t i, uint32_t k)
 			if (!w->nodes[i].up) {
 				world_at(w, ms * MS, EV_RESTART, i);
 				node_peers(w);
+				if (sides == 0)
+					world_sudden(w, k, 20);
 			}
 		}
 		break;
@@ -204,6 +242,9 @@ static void one_fault(struct world *w, enum fault f, uint32_t i, uint32_t k)
 	case FAULT_LEAVE:
 		signal_node(w, i, REPLICA_EV_LEAVE, 0);
 		world_at(w, ms * MS, EV_STOP, i);
+		break;
+	case FAULT_ORPHAN:
+		orphan(w, i);
 		break;
 	default:
 		break;
@@ -238,11 +279,11 @@ static uint32_t level(struct world *w, uint32_t most)
 
 static void draw(struct world *w)
 {
-	static const uint8_t most[FAULTS] = { 8, 4, 2, 8, 6, 4, 3, 4, 2, 3, 0, 1 };
+	static const uint8_t most[FAULTS] = { 8, 4, 2, 8, 6, 4, 3, 4, 2, 3, 0, 1, 12 };
 	uint64_t five = prng_below(&w->fault, 4);
 
-	w->n_nodes = five == 0 ? 5 : 3;
-	w->loss_permille = level(w, 100);
+	w->n_nodes = w->always_nodes != 0 ? w->always_nodes : five == 0 ? 5 : 3;
+	w->loss_permille = level(w, 300);
 	w->double_permille = level(w, 100);
 	w->delay_us = 100 + level(w, 8000);
 	w->coord_loss_permille = level(w, 300);
@@ -255,6 +296,8 @@ static void draw(struct world *w)
 	w->odds[FAULT_ROT] = 0;
 	w->odds[FAULT_KILL]++;
 	w->odds[15] = level(w, 30); /* rot is found at a start */
+	w->odds[14] = level(w, 30); /* dies when it begins to lead */
+	w->odds[13] = level(w, 10); /* dies when it has asked for a swap */
 	w->heal_at_ns = 1500 * MS + level(w, 2500) * MS;
 }
 
@@ -336,21 +379,26 @@ static void explain(struct world *w, const char *rule)
 /* The operator comes only when a member is gone for good and nothing moves (R13). */
 static void force(struct world *w)
 {
-	uint32_t best = 0;
-	bool gone = false;
+	uint32_t best = 0, n_gone = 0, n_rotten = 0, n_sound = 0;
 
 	for (uint32_t k = 0; k < w->coord.in_sync.n; k++) {
 		uint32_t i = world_node_of(w, w->coord.in_sync.ids[k]);
 
-		gone |= i == NODES_MAX || w->nodes[i].rotten;
+		if (i == NODES_MAX)
+			n_gone++;
+		else if (w->nodes[i].rotten)
+			n_rotten++;
+		else
+			n_sound += w->nodes[i].mark.sound_boot == w->nodes[i].boot;
 	}
-	if (!gone)
-		explain(w, "no commit although everybody is there");
+	if (n_sound > 0 || (n_gone == 0 && n_rotten < w->coord.in_sync.n))
+		explain(w, "no commit although somebody could lead");
 	for (uint32_t i = 0; i < w->n_nodes; i++)
 		if (judge_agrees(w, i) > judge_agrees(w, best))
 			best = i;
 	world_say(w, "force on %u", best);
 	w->forced = true;
+	w->reached[REACHED_FORCED]++;
 	w->heal_at_ns = w->now_ns;
 	signal_node(w, best, REPLICA_EV_FORCE, 0);
 }
@@ -390,8 +438,8 @@ static void handle(struct world *w, const struct event *e)
 			node_start(w, e->node);
 		break;
 	case EV_STOP:
-		if (n->up && e->life == n->life)
-			crash(w, e->node, false);
+		if (!w->healed && n->up && e->life == n->life)
+			crash(w, e->node, e->n != 0);
 		break;
 	case EV_LOAD:
 		world_at(w, w->load_us * 1000, EV_LOAD, NODES_MAX);
@@ -443,6 +491,22 @@ static bool run(struct world *w, uint64_t seed)
 static struct world *the_world;
 static uint64_t n_seeds, n_bad, simulated_ns;
 
+static const char *const reached_texts[REACHED_COUNT] = {
+#define REACHED(name, text) [REACHED_##name] = text,
+#include "core/replica_reached_test.def"
+#undef REACHED
+};
+
+/* A run of many seeds that never met something does not show much. */
+static void look_for_gaps(const struct world *w)
+{
+	for (int i = 0; i < REACHED_COUNT; i++)
+		if (n_seeds >= 1000 && w->reached[i] == 0) {
+			n_bad++;
+			printf("never: %s\n", reached_texts[i]);
+		}
+}
+
 static void summary(void)
 {
 	const struct world *w = the_world;
@@ -452,6 +516,8 @@ static void summary(void)
 		(unsigned long long)(simulated_ns / SEC), (unsigned long long)w->n_events,
 		(unsigned long long)w->n_faults, (unsigned long long)w->n_reigns,
 		(unsigned long long)w->n_acked, (unsigned long long)w->n_reads);
+	for (int i = 0; i < REACHED_COUNT; i++)
+		printf("%9llu %s\n", (unsigned long long)w->reached[i], reached_texts[i]);
 	printf("%llu seeds, %llu violations\n", (unsigned long long)n_seeds,
 		(unsigned long long)n_bad);
 	fflush(stdout);
@@ -499,6 +565,10 @@ int main(int argc, char **argv)
 			seeds = strtoull(argv[++i], NULL, 10), ms = UINT64_MAX;
 		else if (strcmp(argv[i], "--ms") == 0 && more)
 			ms = strtoull(argv[++i], NULL, 10);
+		else if (strcmp(argv[i], "--scenario") == 0 && more)
+			i++, w->always_nodes = strcmp(argv[i], "three") == 0  ? 3
+					       : strcmp(argv[i], "five") == 0 ? 5
+									      : 0;
 		else if (strcmp(argv[i], "--first") == 0)
 			first = true;
 		else if (strcmp(argv[i], "--verbose") == 0)
@@ -518,6 +588,7 @@ int main(int argc, char **argv)
 			break;
 		}
 	}
+	look_for_gaps(w);
 	summary();
 	for (uint32_t i = 0; i < 2; i++)
 		for (struct packet *p = w->free_packets[i], *next; p != NULL; p = next) {

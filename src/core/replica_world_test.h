@@ -42,12 +42,19 @@ enum event_kind { /* what happens next */
 	EV_FAULT,
 	EV_HEAL_LINK,
 	EV_STOP,
+	EV_COPY_SENT,
 	EV_FENCE,
 	EV_FENCED,
 	EV_GRANT,
 };
+enum reached { /* rare things that a run of many seeds has to meet */
+#define REACHED(name, text) REACHED_##name,
+#include "core/replica_reached_test.def"
+#undef REACHED
+	REACHED_COUNT
+};
 struct coord_op {
-	bool swap;
+	bool swap, late;
 	uint64_t op, expected;
 	struct replica_config config;
 	enum replica_outcome outcome;
@@ -61,6 +68,7 @@ struct event {
 	struct coord_op *coord;
 	struct replica_place place;
 	struct replica_mark mark;
+	bool early;
 };
 
 /* The physical log: what a crash leaves is a prefix of it. */
@@ -91,7 +99,7 @@ struct node {
 struct world {
 	uint64_t seed, now_ns, seq, heal_at_ns;
 	bool verbose, healed, forced;
-	uint32_t n_nodes;
+	uint32_t n_nodes, always_nodes; /* 0: as drawn */
 	struct prng net, disk, fault, load, clock, store;
 	struct node nodes[NODES_MAX];
 	uint64_t next_id, next_value, next_boot;
@@ -105,6 +113,7 @@ struct world {
 	uint64_t acked, synced, forgiven_epoch, healed_at, server_fence, server_acked;
 	struct replica_name primary_of[EPOCHS_MAX];
 	uint64_t n_events, n_acked, n_reads, n_reigns, n_faults;
+	uint64_t reached[REACHED_COUNT];
 	const char *rule;
 	struct jump *out; /* to the end of the run */
 	/* memory */
@@ -117,6 +126,7 @@ struct world {
 struct event *world_at(struct world *w, uint64_t delay_ns, enum event_kind kind, uint32_t node);
 uint32_t world_node_of(const struct world *w, uint64_t id); /* NODES_MAX: there is none */
 void world_say(struct world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void world_sudden(struct world *w, uint32_t i, uint64_t within_ms);
 _Noreturn void world_broken(struct world *w, const char *rule);
 
 /* replica_world_node_test.c */
