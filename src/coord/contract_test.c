@@ -227,7 +227,8 @@ PARKS static int look(struct racer *r, struct coord_state *ret_st)
 	return rc == E_NOTFOUND ? 0 : rc;
 }
 
-static void swapped(struct racer *r, int rc, const struct coord_state *now, uint64_t floor)
+static void swapped(struct racer *r, int rc, const struct coord_state *to,
+	const struct coord_state *now, uint64_t floor)
 {
 	struct ledger *l = r->ledger;
 
@@ -241,6 +242,8 @@ static void swapped(struct racer *r, int rc, const struct coord_state *now, uint
 			told(l, now, floor);
 		else
 			assert_int_equal(floor, 0);
+		/* refused, and yet there it is */
+		assert_true(now->primary.incarnation != to->primary.incarnation);
 		l->n_conflicts++;
 	} else if (rc == E_UNKNOWN || rc == E_CANCELED) {
 		l->n_unknown++;
@@ -272,7 +275,7 @@ int contract_race(void *arg)
 		floor = r->ledger->epoch;
 		rc = coord_swap(r->c, r->shard, seen.revision, &to,
 			sys_after(r->sys, r->patience_ns), &now, &note);
-		swapped(r, rc, &now, floor);
+		swapped(r, rc, &to, &now, floor);
 		if (rc == E_CANCELED)
 			return rc;
 		done += rc == 0;

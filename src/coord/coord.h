@@ -12,10 +12,10 @@
  *    E_UNKNOWN     it may have happened, or may happen later, even after a read that does not show
  *                  it.  Settled only by a revision above the expected one
  *    E_CANCELED    the fiber was cancelled; otherwise as E_UNKNOWN
- *    others        it is not done and never will be: E_TIMEOUT, E_UNAVAILABLE (nobody could be
- *                  asked), E_DENIED, E_CORRUPT (what is there cannot be read), E_UNSUPPORTED (what
- *                  is there was written by a newer version), E_GONE (this store has moved), E_FULL,
- *                  E_IO, E_NOMEM
+ *    others        it is not done and never will be, among them E_TIMEOUT, E_UNAVAILABLE (nobody
+ *                  could be asked), E_DENIED, E_CORRUPT (what is there cannot be read),
+ *                  E_UNSUPPORTED (what is there was written by a newer version), E_GONE (this store
+ *                  has moved), E_FULL
  * Reads return E_NOTFOUND, or one of these but E_CONFLICT and E_UNKNOWN.
  *
  * A struct coord belongs to one loop; any number of its fibers may use it at once. */

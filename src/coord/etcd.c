@@ -304,6 +304,9 @@ PARKS static int etcd_list(struct coord *c, const char *prefix, uint64_t until_n
 	rc = etcd_call(e, &k, note);
 	if (rc < 0)
 		return rc;
+	/* each() says better what it does not like */
+	(void)err_set(
+		note, E_CORRUPT, "list %s: etcd's answer is too long or cannot be read", prefix);
 	rc = etcd_read_items(k.answer, e->url.prefix, each, arg);
 	free((void *)(uintptr_t)k.answer.p);
 	return rc;

@@ -2,7 +2,7 @@
 /* libcurl's multi interface, driven by libuv.
  *
  * (H1) Transfers are added, driven and taken away in libuv's callbacks only, on the thread's own
- *      stack: what TLS needs is more than a fiber has.
+ *      stack: what TLS needs may be more than a fiber has.  A fiber sets up and cleans up.
  * (H2) A question's memory is its fiber's, which leaves only when libcurl has let go of it.
  * (H3) Names are looked up by the door, not by libcurl, whose threads could not be left. */
 #include "sys/http.h"
