@@ -35,12 +35,12 @@ def records(path):
     return found
 
 
-def flip(path, at):
+def flip(path, at, bit=0x10):
     with open(path, "r+b") as f:
         f.seek(at)
         byte = f.read(1)[0]
         f.seek(at)
-        f.write(bytes([byte ^ 0x10]))
+        f.write(bytes([byte ^ bit]))
 
 
 class Fsck(HouseTest):
@@ -197,6 +197,24 @@ class Fsck(HouseTest):
         lost, _ = self.salvage()
         self.assertEqual(lost, [])
         self.reads_right()
+
+    def test_the_structure_of_the_tree(self):
+        """Lengths, offsets and kinds of nodes, which lead out of the file when believed."""
+        self.assertEqual(self.server.stop(), 0)
+        tree = os.path.join(self.meta, "tree")
+        with open(tree, "rb") as f:
+            data = f.read()
+        node = data.rindex(b"n", 0, data.rindex(b"small-7")) - 8
+        page = node // 4096 * 4096
+        for at, bit in [(node + i, 1 << k) for i in range(8) for k in (0, 2, 7)] + \
+                       [(page + i, 0x20) for i in (10, 11, 12, 13, 15, 16, 17)]:
+            flip(tree, at, bit)
+            self.assertEqual(self.kinds(self.fsck()[0]), ["tree"], (at - page, bit))
+            flip(tree, at, bit)
+        flip(tree, node + 4, 4)                  # the server makes another tree
+        self.assertTrue(self.begins())
+        self.reads_right()
+        self.assertIn("tree.bad", os.listdir(self.meta))
 
     # ---- extents ----
     def test_an_extent(self):

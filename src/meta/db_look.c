@@ -94,9 +94,11 @@ static PARKS int look_at_tree(struct looking *g, unsigned i)
 {
 	struct look_tree *lt = &g->out->trees[i];
 	struct tree_status st;
-	int rc = tree_open(
-		g->db->sys, g->db->dir, lt->name, g->db->o.tree_bytes_max, &g->trees[i], &lt->why);
+	int rc = tree_check(g->db->sys, g->db->dir, lt->name, UINT64_MAX, &lt->why);
 
+	if (rc == 0)
+		rc = tree_open(g->db->sys, g->db->dir, lt->name, g->db->o.tree_bytes_max,
+			&g->trees[i], &lt->why);
 	if (rc == 0)
 		rc = tree_verify(g->trees[i], &lt->why);
 	if (rc == 0) {

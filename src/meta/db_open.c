@@ -113,7 +113,9 @@ static PARKS int open_tree(struct db *db, struct err_note *note)
 	if (rc < 0 || (rc = db_old_find(db, note)) < 0)
 		return rc;
 	if (there) {
-		rc = open_named(db, "tree", &db->tree, note);
+		rc = tree_check(db->sys, db->dir, "tree", DB_TREE_CHECK_BYTES, note);
+		if (rc == 0)
+			rc = open_named(db, "tree", &db->tree, note);
 		if (rc == 0 && tree_mark(db->tree).index < db->old_index)
 			rc = err_set(note, E_CORRUPT,
 				"%s/tree: its newest rows are gone: it stands before its older "

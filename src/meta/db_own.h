@@ -17,6 +17,7 @@ enum {
 	DB_SEGMENT_BYTES = 32 << 20,
 	DB_LOG_KEEP_BYTES = 256 << 20, /* of log behind the older copy before another is made */
 	DB_PART_BYTES_MIN = 1 << 20,
+	DB_TREE_CHECK_BYTES = 256 << 20, /* page by page at a start, in a fraction of a second */
 	DB_RESERVE_TIMES = 2,   /* the memtable: its rows, and the pages that they change */
 	DB_IDS_BLOCK = 1 << 20, /* seconds of puts: the next block is durable long before */
 	DB_ID_KEY = 1,          /* a table of its own, before those of rows.def */

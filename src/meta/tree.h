@@ -54,6 +54,11 @@ PARKS int tree_remove(struct sys *s, const char *dir, const char *name,
  * before it has read them all: for tests and tools. */
 int tree_verify(struct tree *t, struct err_note *note);
 
+/* Follows every page of dir/name, which nobody has open, without believing it: E_CORRUPT.  For
+ * whatever may be damaged anywhere.  A file longer than bytes_max is not looked at. */
+PARKS int tree_check(struct sys *s, const char *dir, const char *name, uint64_t bytes_max,
+	struct err_note *note);
+
 struct tree_status {
 	uint64_t bytes;          /* on disk */
 	uint64_t resident_bytes; /* of its pages in use */

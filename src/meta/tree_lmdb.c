@@ -193,6 +193,7 @@ static void env_begin(void *arg)
 static PARKS int open_all(struct tree *t, struct err_note *note)
 {
 	struct opening o = { t, note, 0 };
+	MDB_stat st;
 	int rc = sys_work(t->sys, env_open, &o);
 
 	if (rc < 0)
@@ -204,6 +205,8 @@ static PARKS int open_all(struct tree *t, struct err_note *note)
 	if (o.rc < 0)
 		return o.rc;
 	check(mdb_env_get_maxkeysize(t->env) >= STORED_KEY_MAX);
+	check(mdb_env_stat(t->env, &st) == 0);
+	t->page_bytes = st.ms_psize;
 	return mark_load(t, note);
 }
 
@@ -320,7 +323,9 @@ int tree_get(struct tree *t, struct bytes key, struct bytes *ret_value)
 		rc = mdb_get(t->read, at.dbi, &k, &v);
 	if (rc != 0)
 		return tree_error(rc);
-	return row_open(bytes_in(k), bytes_in(v), ret_value) ? 0 : E_CORRUPT;
+	return value_inside(t, bytes_in(v)) && row_open(bytes_in(k), bytes_in(v), ret_value)
+		       ? 0
+		       : E_CORRUPT;
 }
 
 /* ---- walks ---- */
@@ -545,7 +550,8 @@ int tree_cursor_next(struct tree_cursor *c, struct bytes *ret_key, struct bytes 
 		return 0;
 	lv = &c->levels[c->n - 1];
 	stored = bytes_in(lv->key);
-	if (!row_open(stored, bytes_in(lv->value), ret_value)) {
+	if (stored.len > STORED_KEY_MAX || !value_inside(c->t, bytes_in(lv->value)) ||
+		!row_open(stored, bytes_in(lv->value), ret_value)) {
 		c->rc = MDB_CORRUPTED;
 		return E_CORRUPT;
 	}

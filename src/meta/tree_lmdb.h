@@ -51,6 +51,7 @@ struct tree {
 	MDB_txn *read;
 	uint64_t generation; /* of the read transaction: cursors are renewed with it */
 	struct list cursors;
+	size_t page_bytes;
 	uint64_t bytes_max, dirty_bytes; /* dirty: at most what LMDB keeps of past merges */
 	char dir[TREE_PATH_MAX], path[TREE_PATH_MAX];
 	struct tree_mark mark;
@@ -95,6 +96,20 @@ static inline bool row_open(struct bytes stored_key, struct bytes stored, struct
 		return false;
 	*ret_value = value;
 	return true;
+}
+
+/* Whether a value that a reader was given lies in its page: the length is a field of the page, and
+ * LMDB believes it.  Else it is behind the header of a run of pages, which says how many they are.
+ * (Not for a writer, whose pages are elsewhere.) */
+static inline bool value_inside(const struct tree *t, struct bytes stored)
+{
+	enum { HEADER = 16, FLAGS_BACK = 6, PAGES_BACK = 4, OVERFLOW_FLAG = 4 };
+	size_t off = (uintptr_t)stored.p & (t->page_bytes - 1);
+
+	if (off != HEADER)
+		return stored.len <= t->page_bytes - off;
+	return le16(stored.p - FLAGS_BACK) == OVERFLOW_FLAG &&
+	       stored.len <= (uint64_t)le32(stored.p - PAGES_BACK) * t->page_bytes - HEADER;
 }
 
 int tree_error(int mdb_rc); /* its code of err.def */
