@@ -92,6 +92,7 @@ void scenario_large(struct scenario *sc)
 			at->workers[j].mine = m;
 	}
 	cl->ledger->rot = prng_odds(sc->p, 1, 4);
+	ledger_history(cl->ledger);
 	cluster_start(cl);
 	scenario_run(sc, SYS_SEC);
 	cluster_course(cl,
@@ -103,4 +104,5 @@ void scenario_large(struct scenario *sc)
 			.mine = m,
 			.judge_sec = 240,
 			.empty_sec = EMPTY_SEC });
+	ledger_judge(cl->ledger);
 }

@@ -15,8 +15,130 @@ struct ledger *ledger_new(struct scenario *sc, uint32_t value_bytes_max)
 	return l;
 }
 
+/* ---- the history ---- */
+enum { NOT_ASKED = UINT32_MAX };
+#define EMPTY_VALUE (UINT64_MAX / 2) /* all empty values are one */
+
+void ledger_history(struct ledger *l)
+{
+	l->history = linear_new();
+}
+
+static void history_say(struct ledger *l, uint32_t key)
+{
+	char line[LINEAR_KEY_BYTES_MAX + 200];
+
+	for (uint32_t i = 0; i < linear_ops(l->history); i++) {
+		const struct linear_op *op = linear_at(l->history, i);
+
+		if (op->kind == LINEAR_CUT || op->key == key) {
+			linear_op_text(l->history, op, line, sizeof line);
+			scenario_say(l->sc, "history: %s", line);
+		}
+	}
+}
+
+void ledger_judge(struct ledger *l)
+{
+	char why[LINEAR_KEY_BYTES_MAX + 400];
+
+	for (uint32_t i = 0; i < linear_keys(l->history); i++) {
+		enum linear_verdict v = linear_check(l->history, i, why, sizeof why);
+
+		if (v == LINEAR_OK)
+			continue;
+		history_say(l, i);
+		violation(l->sc, v == LINEAR_BROKEN ?
+			"what clients were told about a key happened in some order" :
+			"a history can be judged", "%s", why);
+	}
+	scenario_say(l->sc, "history: %u operations on %u keys", linear_ops(l->history),
+		linear_keys(l->history));
+	linear_free(l->history);
+	l->history = NULL;
+}
+
+uint64_t ledger_now(struct ledger *l)
+{
+	return ++l->now;
+}
+
+static uint32_t history_key(struct ledger *l, const char *bucket, const char *name)
+{
+	char whole[LINEAR_KEY_BYTES_MAX];
+
+	snprintf(whole, sizeof whole, "%s/%s", bucket, name);
+	return linear_key(l->history, whole);
+}
+
+uint32_t ledger_ask(struct ledger *l, const char *bucket, const char *name,
+	const struct linear_op *op)
+{
+	struct linear_op begun = *op;
+
+	if (l->history == NULL)
+		return NOT_ASKED;
+	begun.key = history_key(l, bucket, name);
+	begun.begin = ledger_now(l);
+	begun.end = LINEAR_NEVER;
+	begun.outcome = LINEAR_UNKNOWN;
+	return linear_add(l->history, &begun);
+}
+
+static bool refused(const struct linear_op *op, int rc)
+{
+	return op->kind == LINEAR_PUT && ((rc == E_EXISTS && op->cond == LINEAR_IF_ABSENT) ||
+		(rc == E_CONFLICT && op->cond == LINEAR_IF_VERSION));
+}
+
+void ledger_told(struct ledger *l, uint32_t asked, int rc, uint64_t value, uint64_t version)
+{
+	struct linear_op *op;
+
+	if (l->history == NULL || asked == NOT_ASKED)
+		return;
+	op = linear_at(l->history, asked);
+	op->end = ledger_now(l);
+	if (rc == 0) {
+		op->outcome = LINEAR_DONE;
+		op->version = version;
+		if (op->kind == LINEAR_GET || op->kind == LINEAR_TAKE)
+			op->value = value;
+	} else if (refused(op, rc)) {
+		op->outcome = LINEAR_REFUSED;
+	} else if (rc == E_NOTFOUND && op->kind != LINEAR_PUT) {
+		op->outcome = LINEAR_ABSENT;
+	} else if (op->kind == LINEAR_GET && (rc == E_LOST || rc == E_CORRUPT)) {
+		op->kind = l->rot ? LINEAR_STAT : LINEAR_LOST;
+		op->value = l->rot ? 0 : l->boot_at;
+		op->outcome = LINEAR_DONE;
+	} else if (ledger_unknown(rc) || op->kind == LINEAR_TAKE) {
+		op->end = LINEAR_NEVER;
+	} else {
+		op->kind = LINEAR_STAT; /* it never was, and nothing was learned from it */
+	}
+}
+
+void ledger_listed(struct ledger *l, uint64_t begin, const char *bucket, const char *name,
+	bool there)
+{
+	uint32_t asked = ledger_ask(l, bucket, name, &(struct linear_op){ .kind = LINEAR_STAT });
+
+	if (asked == NOT_ASKED)
+		return;
+	linear_at(l->history, asked)->begin = begin;
+	ledger_told(l, asked, there ? 0 : E_NOTFOUND, 0, 0);
+}
+
 void ledger_power_cut(struct ledger *l)
 {
+	if (l->history != NULL) {
+		uint64_t now = ledger_now(l);
+
+		linear_add(l->history, &(struct linear_op){ .kind = LINEAR_CUT,
+			.begin = now,
+			.end = now });
+	}
 	l->era++;
 	for (uint32_t i = 0; i < l->n_keys; i++)
 		l->keys[i].floor = l->keys[i].sure;
@@ -25,6 +147,7 @@ void ledger_power_cut(struct ledger *l)
 void ledger_boot(struct ledger *l)
 {
 	l->boot++;
+	l->boot_at = ledger_now(l);
 }
 
 struct key *ledger_key(struct ledger *l, const char *bucket)
@@ -41,9 +164,9 @@ struct key *ledger_key(struct ledger *l, const char *bucket)
 	return k;
 }
 
-struct look ledger_look(const struct ledger *l, const struct key *k)
+struct look ledger_look(struct ledger *l, const struct key *k)
 {
-	return (struct look){ l->era, k->floor, k->sure };
+	return (struct look){ l->era, k->floor, k->sure, ledger_now(l), 0 };
 }
 
 /* The lowest entry that may stand there for whoever looked since. */
@@ -156,7 +279,23 @@ static void saw_what(struct ledger *l, struct key *k, struct look look, enum wha
 void ledger_there(struct ledger *l, struct key *k, struct look look, bool there)
 {
 	l->reads++;
+	ledger_listed(l, look.begin, k->bucket, k->name, there);
 	saw_what(l, k, look, there ? PRESENT : ABSENT);
+}
+
+static void history_got(struct ledger *l, const struct key *k, struct look look, int rc,
+	struct bytes data)
+{
+	uint32_t asked = ledger_ask(l, k->bucket, k->name,
+		&(struct linear_op){ .kind = LINEAR_GET });
+	uint64_t i = EMPTY_VALUE;
+
+	if (asked == NOT_ASKED)
+		return;
+	linear_at(l->history, asked)->begin = look.begin;
+	if (rc == 0 && data.len > 0 && !ledger_stamped(l, (uint64_t)(k - l->keys), data, &i))
+		return; /* somebody's else: got_bytes() says so */
+	ledger_told(l, asked, rc, i, look.version);
 }
 
 static void got_bytes(struct ledger *l, struct key *k, struct look look, struct bytes data)
@@ -187,6 +326,7 @@ static void got_bytes(struct ledger *l, struct key *k, struct look look, struct 
 void ledger_got(struct ledger *l, struct key *k, struct look look, int rc, struct bytes data)
 {
 	l->reads++;
+	history_got(l, k, look, rc, data);
 	switch (rc) {
 	case 0:
 		got_bytes(l, k, look, data);
@@ -233,6 +373,21 @@ void ledger_begin(struct ledger *l, struct change *ch, struct key *k, bool put, 
 	k->entries[k->n++] = (struct entry){ .put = put, .durable = durable || !put,
 		.boot = l->boot, .len = len };
 	k->pending = true;
+}
+
+void ledger_asked(struct ledger *l, struct change *ch, bool durable)
+{
+	const struct entry *e = &ch->k->entries[ch->i];
+	static const enum linear_cond conds[] = { LINEAR_ALWAYS, LINEAR_IF_ABSENT,
+		LINEAR_IF_VERSION };
+	struct linear_op op = { .kind = e->put ? LINEAR_PUT : LINEAR_DELETE,
+		.cond = conds[ch->cond],
+		.durable = durable,
+		.if_version = ch->if_version };
+
+	if (e->put)
+		op.value = e->len == 0 ? EMPTY_VALUE : ch->i;
+	ch->asked = ledger_ask(l, ch->k->bucket, ch->k->name, &op);
 }
 
 /* Could the condition hold, could it fail, given what stood there before? */
@@ -282,6 +437,8 @@ void ledger_end(struct ledger *l, struct change *ch, int rc, uint64_t version)
 {
 	struct key *k = ch->k;
 
+	if (l->history != NULL)
+		ledger_told(l, ch->asked, rc, 0, version);
 	if (ledger_unknown(rc)) {
 		k->unknown = true;
 		k->pending = false;

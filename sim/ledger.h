@@ -8,13 +8,14 @@
  * entry that was acknowledged as durable; it ends an *era*.  A change whose outcome is unknown may
  * happen at any time: nothing is asked of its key any more (ledger_usable()).
  *
- * Several writers meet at keys of the other kinds: *races* (all put the same new key if it is
- * absent: one wins), *counters* (read, add one, put if the version is the one read) and *items*
- * (put for delete-on-read: got once).  All three hold numbered claims, checked by the functions
- * below.  Values are functions of (key, entry), so that each byte read is checked. */
+ * With ledger_history() everything is written down, too, and judged at the end (linear.h): there
+ * several writers may meet at a key, and an unknown outcome does not end what is known of it.
+ * Values are functions of (key, entry), or of numbered claims, so that each byte read is
+ * checked. */
 #ifndef SIM_LEDGER_H
 #define SIM_LEDGER_H
 #include "base/bytes.h"
+#include "sim/linear.h"
 #include "sim/scenario.h"
 
 enum {
@@ -50,9 +51,14 @@ struct ledger {
 	struct key keys[LEDGER_KEYS_MAX];
 	uint64_t versions[LEDGER_VERSIONS]; /* open hash of those told; 0: free */
 	uint32_t n_versions;
+	struct linear *history; /* NULL: none is kept */
+	uint64_t now, boot_at;  /* counts what is written down, as its time */
 };
 
 struct ledger *ledger_new(struct scenario *sc, uint32_t value_bytes_max);
+void ledger_history(struct ledger *l); /* from now on */
+/* When nothing happens any more: violation() for each key whose history has no order. */
+void ledger_judge(struct ledger *l);
 void ledger_power_cut(struct ledger *l);   /* of the shard: call when it happens */
 void ledger_boot(struct ledger *l);        /* the shard's process is another from now on */
 
@@ -66,10 +72,12 @@ static inline bool ledger_usable(const struct key *k)
 /* What is known when a request goes out; compared with what came back. */
 struct look {
 	uint32_t era, floor, sure;
+	uint64_t begin;
+	uint64_t version; /* what a get that began so was told: set by who has it */
 };
-struct look ledger_look(const struct ledger *l, const struct key *k);
+struct look ledger_look(struct ledger *l, const struct key *k);
 
-/* A change: begin, ask, end.  cond says under which condition it was asked for. */
+/* A change: begin, asked, end.  cond says under which condition it was asked for. */
 enum cond { COND_NONE, COND_ABSENT, COND_VERSION };
 struct change {
 	struct key *k;
@@ -77,9 +85,12 @@ struct change {
 	struct look look;
 	enum cond cond;
 	uint64_t if_version;
+	uint32_t asked;
 };
 void ledger_begin(struct ledger *l, struct change *ch, struct key *k, bool put, bool durable,
 	uint32_t len);
+/* Just before it is asked; durable: once acknowledged, no power cut takes it back. */
+void ledger_asked(struct ledger *l, struct change *ch, bool durable);
 void ledger_end(struct ledger *l, struct change *ch, int rc, uint64_t version);
 
 /* The bytes that entry i of a key put. */
@@ -87,6 +98,16 @@ void ledger_value(const struct ledger *l, const struct key *k, uint32_t i, uint8
 /* A get, stat or listing that began with that look ended so. */
 void ledger_got(struct ledger *l, struct key *k, struct look look, int rc, struct bytes data);
 void ledger_there(struct ledger *l, struct key *k, struct look look, bool there);
+
+/* For keys of several writers: something is asked, and ends with rc; then a get or a take has that
+ * value, and it or a put that version. */
+uint32_t ledger_ask(struct ledger *l, const char *bucket, const char *name,
+	const struct linear_op *op);
+void ledger_told(struct ledger *l, uint32_t asked, int rc, uint64_t value, uint64_t version);
+/* A listing that began then has this name or not. */
+uint64_t ledger_now(struct ledger *l);
+void ledger_listed(struct ledger *l, uint64_t begin, const char *bucket, const char *name,
+	bool there);
 
 /* Each version (an inode's id) is given once. */
 void ledger_version(struct ledger *l, uint64_t version);

@@ -72,8 +72,8 @@ enum linear_verdict linear_check(struct linear *l, uint32_t key, char *ret_why, 
  * One line for each operation, fields between blanks, `#` for a comment:
  *
  *   BEGIN END put KEY VALUE [durable] [if-absent] [if-version=N] [version=N] OUTCOME
- *   BEGIN END delete KEY OUTCOME
- *   BEGIN END take|get KEY VALUE [version=N] | BEGIN END take|get KEY OUTCOME
+ *   BEGIN END delete KEY [durable] OUTCOME
+ *   BEGIN END take|get KEY VALUE [durable] [version=N] | BEGIN END take|get KEY OUTCOME
  *   BEGIN END stat KEY OUTCOME
  *   BEGIN END lost KEY TIME
  *   BEGIN END list PREFIX KEY...     everything it had with this prefix

@@ -25,7 +25,7 @@ void linear_op_text(const struct linear *l, const struct linear_op *op, char *re
 
 	snprintf(end, sizeof end, "%llu", (unsigned long long)op->end);
 	value_text(op->value, value, sizeof value);
-	if (op->kind == LINEAR_PUT && op->durable)
+	if (op->durable)
 		n += (size_t)snprintf(more + n, sizeof more - n, " durable");
 	if (op->kind == LINEAR_PUT && op->cond == LINEAR_IF_ABSENT)
 		n += (size_t)snprintf(more + n, sizeof more - n, " if-absent");

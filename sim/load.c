@@ -70,6 +70,7 @@ PARKS static int put_own(struct worker *w, struct client *c, struct key *k)
 	}
 	check((buf = malloc(load_of(w)->value_bytes_max)) != NULL);
 	ledger_value(l, k, ch.i, buf);
+	ledger_asked(l, &ch, durable);
 	rc = client_put(c, k->bucket, k->name, bytes_of(buf, len), &o, until_ns, &info, &note);
 	free(buf);
 	scenario_say(w->cl->sc, "w%u put %s/%s #%u: %s %s", w->number, k->bucket, k->name, ch.i,
@@ -91,6 +92,7 @@ PARKS static int delete_own(struct worker *w, struct client *c, struct key *k)
 	int rc;
 
 	ledger_begin(l, &ch, k, false, false, 0);
+	ledger_asked(l, &ch, strcmp(k->bucket, KEPT) == 0);
 	rc = client_delete(c, k->bucket, k->name, &o, until_ns, &note);
 	scenario_say(w->cl->sc, "w%u delete %s/%s #%u: %s %s", w->number, k->bucket, k->name, ch.i,
 		err_name(rc), rc < 0 ? note.text : "");
@@ -123,13 +125,15 @@ PARKS static int read_key(struct worker *w, struct client *c, struct key *k, uin
 	size_t len = 0;
 	uint8_t *buf = malloc(load_of(w)->value_bytes_max);
 	struct err_note note = { "" };
+	struct wadi_info info = { 0 };
 	int rc;
 
 	check(buf != NULL);
 	rc = client_get(c, k->bucket, k->name, buf, load_of(w)->value_bytes_max, &o, until_ns,
-		&len, NULL, &note);
+		&len, &info, &note);
 	if (rc < 0 && rc != E_NOTFOUND)
 		scenario_say(w->cl->sc, "w%u get %s", w->number, note.text);
+	look.version = rc == 0 ? info.version : 0;
 	ledger_got(l, k, look, rc, bytes_of(buf, rc == 0 ? len : 0));
 	free(buf);
 	worker_in_time(w, until_ns, "get");
@@ -163,6 +167,7 @@ PARKS static int item_put(struct worker *w, struct client *c)
 	uint32_t i = m->n_items, len = m->any_len(w);
 	struct item *it = &m->items[i];
 	struct wadi_info info;
+	uint32_t asked;
 	char name[24];
 	uint8_t *buf;
 	int rc;
@@ -171,56 +176,44 @@ PARKS static int item_put(struct worker *w, struct client *c)
 		return 0;
 	check((buf = malloc(len)) != NULL);
 	m->n_items++;
-	*it = (struct item){ .bucket = any_bucket(w), .era = w->cl->ledger->era,
-		.boot = w->cl->ledger->boot };
-	it->durable = strcmp(it->bucket, KEPT) == 0;
+	it->bucket = any_bucket(w);
 	snprintf(name, sizeof name, "i/%u", i);
 	ledger_stamp(w->cl->ledger, ITEM_WHAT, i, buf, len);
+	asked = ledger_ask(w->cl->ledger, it->bucket, name,
+		&(struct linear_op){ .kind = LINEAR_PUT,
+			.durable = strcmp(it->bucket, KEPT) == 0,
+			.value = ITEM_VALUE });
 	rc = client_put(c, it->bucket, name, bytes_of(buf, len), &o, worker_until(w), &info, NULL);
 	free(buf);
-	it->acked = rc == 0;
-	it->failed = rc < 0 && !ledger_unknown(rc);
+	ledger_told(w->cl->ledger, asked, rc, 0, rc == 0 ? info.version : 0);
 	if (rc == 0)
 		ledger_version(w->cl->ledger, info.version);
 	return rc;
 }
 
-static void item_got(struct load *m, uint32_t i, uint32_t era, struct bytes data)
-{
-	struct item *it = &m->items[i];
-	struct ledger *l = m->cl->ledger;
-	uint64_t who;
-
-	if (!ledger_stamped(l, ITEM_WHAT, data, &who) || who != i)
-		violation(m->cl->sc, "a read returns bytes that were put under its key", "i/%u",
-			i);
-	if (it->failed)
-		violation(m->cl->sc, "a change that failed has no effect", "i/%u was got", i);
-	if (it->got > 0 && it->got_era == l->era)
-		violation(m->cl->sc, "what is deleted on read is read once", "i/%u twice", i);
-	it->got++;
-	it->got_era = era;
-}
-
 PARKS static int item_get(struct worker *w, struct client *c, uint32_t i, uint64_t until_ns)
 {
 	struct load *m = load_of(w);
-	struct item *it = &m->items[i];
-	uint32_t era = m->cl->ledger->era;
+	struct ledger *l = m->cl->ledger;
 	struct wadi_get_opts o = { 0 };
 	uint8_t *buf = malloc(m->value_bytes_max);
+	uint32_t asked;
 	char name[24];
+	uint64_t who;
 	size_t len;
 	int rc;
 
 	check(buf != NULL);
 	snprintf(name, sizeof name, "i/%u", i);
-	rc = client_get(c, it->bucket, name, buf, m->value_bytes_max, &o, until_ns, &len, NULL,
-		NULL);
-	if (rc == 0)
-		item_got(m, i, era, bytes_of(buf, len));
-	else if (ledger_unknown(rc))
-		it->maybe_gone = true;
+	asked = ledger_ask(l, m->items[i].bucket, name,
+		&(struct linear_op){ .kind = LINEAR_TAKE,
+			.durable = strcmp(m->items[i].bucket, KEPT) == 0 });
+	rc = client_get(c, m->items[i].bucket, name, buf, m->value_bytes_max, &o, until_ns, &len,
+		NULL, NULL);
+	ledger_told(l, asked, rc, ITEM_VALUE, 0);
+	if (rc == 0 && (!ledger_stamped(l, ITEM_WHAT, bytes_of(buf, len), &who) || who != i))
+		violation(m->cl->sc, "a read returns bytes that were put under its key", "i/%u",
+			i);
 	free(buf);
 	worker_in_time(w, until_ns, "take");
 	return rc;
@@ -267,23 +260,23 @@ static void each_name(void *arg, const struct wadi_entry *e) /* (S5) */
 		t->items[i] = true;
 }
 
-static void items_check(struct load *m, const struct names *t) /* (S4) */
+static void items_listed(struct load *m, const struct names *t, uint64_t begin) /* (S4) */
 {
-	const struct ledger *l = m->cl->ledger;
+	char name[24];
 
 	for (uint32_t i = 0; i < m->n_items; i++) {
-		const struct item *it = &m->items[i];
-		bool sure = it->acked && (it->durable || it->era == l->era) && it->got == 0 &&
-			!it->maybe_gone;
-
-		if (strcmp(it->bucket, t->bucket) != 0)
-			continue;
-		if (sure && !t->items[i])
-			violation(m->cl->sc, "nothing acknowledged is lost", "i/%u is not there",
-				i);
-		if (t->items[i] && (it->failed || (it->got > 0 && it->got_era == l->era)))
-			violation(m->cl->sc, "what was read is gone", "i/%u is listed", i);
+		snprintf(name, sizeof name, "i/%u", i);
+		if (strcmp(m->items[i].bucket, t->bucket) == 0)
+			ledger_listed(m->cl->ledger, begin, t->bucket, name, t->items[i]);
 	}
+}
+
+static void key_listed(struct ledger *l, struct key *k, uint64_t begin, bool there)
+{
+	struct look look = ledger_look(l, k);
+
+	look.begin = begin;
+	ledger_there(l, k, look, there);
 }
 
 PARKS static int list_check(struct worker *w, struct client *c, const char *bucket, bool want)
@@ -294,6 +287,7 @@ PARKS static int list_check(struct worker *w, struct client *c, const char *buck
 	struct names *t = scenario_alloc(w->cl->sc, sizeof *t);
 	char next[CLIENT_CURSOR_MAX] = "";
 	char after[CLIENT_CURSOR_MAX];
+	uint64_t begin = ledger_now(l);
 	int rc;
 
 	t->m = m;
@@ -312,8 +306,8 @@ PARKS static int list_check(struct worker *w, struct client *c, const char *buck
 		return 0;
 	for (uint32_t i = 0; i < l->n_keys; i++)
 		if (strcmp(l->keys[i].bucket, bucket) == 0)
-			ledger_there(l, &l->keys[i], ledger_look(l, &l->keys[i]), t->keys[i]);
-	items_check(m, t);
+			key_listed(l, &l->keys[i], begin, t->keys[i]);
+	items_listed(m, t, begin);
 	return 0;
 }
 

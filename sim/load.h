@@ -12,13 +12,10 @@
 #define LOOSE "loose"
 #define JUDGE_NS (8 * SYS_SEC)
 
-enum { OWN_KEYS = 4, ITEMS_MAX = 512, ITEM_WHAT = 1 << 20, LOAD_WHAT = 2 << 20 };
+enum { OWN_KEYS = 4, ITEMS_MAX = 512, ITEM_WHAT = 1 << 20, LOAD_WHAT = 2 << 20, ITEM_VALUE = 1 };
 
 struct item {
 	const char *bucket;
-	uint32_t era, boot;     /* when it was put */
-	bool acked, durable, failed, maybe_gone;
-	uint32_t got, got_era;
 };
 struct load {
 	struct cluster *cl;

@@ -6,10 +6,10 @@
  * keys, count by conditional puts, and hand items to one another by delete-on-read.  Afterwards a
  * judge looks at every key, lists, takes what is left of the items and deletes everything.
  *
- * (S1) ledger.h's rules; (S2) a race has one winner, and everybody reads its value; (S3) no number
- * of a counter is put twice, and the last is at least the count of those acknowledged; (S4) an item
- * is got once, and then is gone; one that nobody can have got is there; (S5) a listing has each
- * name once, in order, and exactly those that there are; (S6) what was deleted leaves nothing. */
+ * (S1) ledger.h's rules; (S2) a race has one winner, and everybody reads its value; (S3) no version
+ * of a counter is replaced twice; (S4) an item is got once, and then is gone; one that nobody can
+ * have got is there; (S5) a listing has each name once, in order, and exactly those that there are;
+ * (S6) what was deleted leaves nothing.  The history says S2 to S4 (linear.h). */
 #include "sim/load.h"
 #include "base/check.h"
 #include "base/limit.h"
@@ -22,25 +22,13 @@ enum {
 	STEPS_MAX = 60,
 	RACES_MAX = 64,
 	COUNTERS = 2,
-	COUNTS_MAX = 4096,
 	VALUE_BYTES_MAX = LIMIT_INLINE_BYTES_MAX,
 	RACE_WHAT = LOAD_WHAT, /* stamps of values */
 	COUNT_WHAT = 2 * LOAD_WHAT,
 };
-struct race {
-	uint64_t winner;        /* who was told so; 0: nobody yet */
-	uint64_t seen;          /* by readers, in that era: unsynced before the winner is told */
-	uint32_t seen_era;
-};
-struct counter {
-	bool told[COUNTS_MAX];
-	uint64_t acks, unknowns;
-};
 struct small {
 	struct load load;       /* first: the workers' own */
 	struct cluster *cl;
-	struct race races[RACES_MAX];
-	struct counter counters[COUNTERS];
 	uint32_t n_races;
 	uint64_t claims;        /* to tell one put of a race or counter from another */
 };
@@ -60,59 +48,67 @@ static uint32_t any_len(struct worker *w)
 	return LEDGER_VALUE_MIN + (uint32_t)at;
 }
 
-/* ---- (S2) races ---- */
-static bool race_won(const struct small *m, const struct race *r)
+/* Bytes put under a key of several writers say whose they are: the number of a claim. */
+PARKS static int read_claim(struct worker *w, struct client *c, const char *name, uint64_t what,
+	uint64_t until_ns, struct wadi_info *ret_info)
 {
-	return r->winner != 0 || (r->seen != 0 && r->seen_era == m->cl->ledger->era);
-}
-
-static void race_saw(struct small *m, uint32_t i, uint64_t who, uint32_t era)
-{
-	struct race *r = &m->races[i];
-
-	if (!race_won(m, r)) {
-		r->seen = who;
-		r->seen_era = era;
-	}
-	if (r->seen != who || (r->winner != 0 && r->winner != who))
-		violation(m->cl->sc, "of several puts of a new key one wins, for good",
-			"race %u: %llu, then %llu; %llu was told", i, (unsigned long long)r->seen,
-			(unsigned long long)who, (unsigned long long)r->winner);
-}
-
-PARKS static int race_read(struct worker *w, struct client *c, uint32_t i)
-{
-	struct small *m = small_of(w);
+	struct ledger *l = w->cl->ledger;
 	struct wadi_get_opts o = { 0 };
-	bool won = race_won(m, &m->races[i]);
-	uint32_t era = m->cl->ledger->era;
+	struct wadi_info info = { 0 };
 	uint8_t buf[64];
-	char name[24];
-	uint64_t who;
+	uint64_t who = 0;
 	size_t len;
+	uint32_t asked = ledger_ask(l, KEPT, name, &(struct linear_op){ .kind = LINEAR_GET });
+	int rc = client_get(c, KEPT, name, buf, sizeof buf, &o, until_ns, &len, &info, NULL);
+
+	if (rc == 0 && !ledger_stamped(l, what, bytes_of(buf, len), &who))
+		violation(w->cl->sc, "a read returns bytes that were put under its key", "%s",
+			name);
+	else
+		ledger_told(l, asked, rc, who, info.version);
+	if (rc == 0)
+		*ret_info = info;
+	return rc;
+}
+
+PARKS static int put_claim(struct worker *w, struct client *c, const char *name, uint64_t what,
+	const struct wadi_put_opts *o, uint64_t until_ns)
+{
+	struct ledger *l = w->cl->ledger;
+	struct linear_op op = { .kind = LINEAR_PUT,
+		.durable = true,
+		.value = ++small_of(w)->claims,
+		.cond = o->flags == WADI_PUT_IF_ABSENT ? LINEAR_IF_ABSENT : LINEAR_IF_VERSION,
+		.if_version = o->if_version };
+	struct wadi_info info = { 0 };
+	uint8_t buf[LEDGER_VALUE_MIN];
+	uint32_t asked = ledger_ask(l, KEPT, name, &op);
 	int rc;
 
-	snprintf(name, sizeof name, "r/%u", i);
-	rc = client_get(c, KEPT, name, buf, sizeof buf, &o, worker_until(w), &len, NULL, NULL);
-	if (rc == 0 && !ledger_stamped(w->cl->ledger, RACE_WHAT + i, bytes_of(buf, len), &who))
-		violation(m->cl->sc, "a read returns bytes that were put under its key", "%s",
-			name);
-	else if (rc == 0)
-		race_saw(m, i, who, era);
-	else if (rc == E_NOTFOUND && won && race_won(m, &m->races[i]))
-		violation(m->cl->sc, "nothing acknowledged is lost", "%s is not there", name);
+	ledger_stamp(l, what, op.value, buf, sizeof buf);
+	rc = client_put(c, KEPT, name, bytes_of(buf, sizeof buf), o, until_ns, &info, NULL);
+	ledger_told(l, asked, rc, 0, info.version);
+	if (rc == 0)
+		ledger_version(l, info.version);
 	return rc;
+}
+
+/* ---- (S2) races ---- */
+PARKS static int race_read(struct worker *w, struct client *c, uint32_t i)
+{
+	struct wadi_info info;
+	char name[24];
+
+	snprintf(name, sizeof name, "r/%u", i);
+	return read_claim(w, c, name, RACE_WHAT + i, worker_until(w), &info);
 }
 
 PARKS static int race_run(struct worker *w, struct client *c)
 {
 	struct small *m = small_of(w);
 	struct wadi_put_opts o = { .flags = WADI_PUT_IF_ABSENT };
-	uint32_t i, len = LEDGER_VALUE_MIN;
-	uint64_t who = ++m->claims, until_ns = worker_until(w);
-	uint32_t era = m->cl->ledger->era;
-	struct wadi_info info;
-	uint8_t buf[64];
+	uint64_t until_ns = worker_until(w);
+	uint32_t i;
 	char name[24];
 	int rc;
 
@@ -122,13 +118,7 @@ PARKS static int race_run(struct worker *w, struct client *c)
 	if (prng_odds(&w->p, 1, 3))
 		return race_read(w, c, (uint32_t)prng_below(&w->p, m->n_races));
 	snprintf(name, sizeof name, "r/%u", i);
-	ledger_stamp(w->cl->ledger, RACE_WHAT + i, who, buf, len);
-	rc = client_put(c, KEPT, name, bytes_of(buf, len), &o, until_ns, &info, NULL);
-	if (rc == 0) {
-		ledger_version(w->cl->ledger, info.version);
-		race_saw(m, i, who, era);
-		m->races[i].winner = who;
-	}
+	rc = put_claim(w, c, name, RACE_WHAT + i, &o, until_ns);
 	worker_in_time(w, until_ns, "race");
 	return rc;
 }
@@ -136,43 +126,21 @@ PARKS static int race_run(struct worker *w, struct client *c)
 /* ---- (S3) counters ---- */
 PARKS static int count(struct worker *w, struct client *c)
 {
-	struct small *m = small_of(w);
-	uint32_t i = (uint32_t)prng_below(&w->p, COUNTERS), len = LEDGER_VALUE_MIN;
-	struct counter *n = &m->counters[i];
+	uint32_t i = (uint32_t)prng_below(&w->p, COUNTERS);
 	struct wadi_put_opts o = { .flags = WADI_PUT_IF_ABSENT };
-	struct wadi_get_opts go = { 0 };
-	uint64_t now = 0, until_ns = worker_until(w);
+	uint64_t until_ns = worker_until(w);
 	struct wadi_info info;
-	uint8_t buf[64];
 	char name[24];
-	size_t got;
 	int rc;
 
 	snprintf(name, sizeof name, "n/%u", i);
-	rc = client_get(c, KEPT, name, buf, sizeof buf, &go, until_ns, &got, &info, NULL);
+	rc = read_claim(w, c, name, COUNT_WHAT + i, until_ns, &info);
 	if (rc < 0 && rc != E_NOTFOUND)
 		return rc;
-	if (rc == 0) {
-		if (!ledger_stamped(w->cl->ledger, COUNT_WHAT + i, bytes_of(buf, got), &now))
-			violation(m->cl->sc, "a read returns bytes that were put under its key",
-				"%s", name);
+	if (rc == 0)
 		o = (struct wadi_put_opts){ .flags = WADI_PUT_IF_VERSION,
 			.if_version = info.version };
-	}
-	if (now + 1 >= COUNTS_MAX)
-		return 0;
-	ledger_stamp(w->cl->ledger, COUNT_WHAT + i, now + 1, buf, len);
-	rc = client_put(c, KEPT, name, bytes_of(buf, len), &o, until_ns, &info, NULL);
-	n->unknowns += ledger_unknown(rc);
-	if (rc == 0) {
-		ledger_version(w->cl->ledger, info.version);
-		if (n->told[now + 1])
-			violation(m->cl->sc, "a version is replaced by one put", "%s: %llu twice",
-				name, (unsigned long long)now + 1);
-		n->told[now + 1] = true;
-		n->acks++;
-	}
-	return rc;
+	return put_claim(w, c, name, COUNT_WHAT + i, &o, until_ns);
 }
 
 /* ---- work ---- */
@@ -200,42 +168,18 @@ PARKS static int work(struct worker *w, struct client *c)
 }
 
 /* ---- the judge ---- */
-PARKS static int count_check(struct worker *w, struct client *c) /* (S3) */
+PARKS static int claims_check(struct worker *w, struct client *c)
 {
-	struct small *m = small_of(w);
-	struct wadi_get_opts o = { 0 };
-
-	for (uint32_t i = 0; i < COUNTERS; i++) {
-		const struct counter *n = &m->counters[i];
-		uint64_t now = 0;
-		uint8_t buf[64];
-		char name[24];
-		size_t len;
-		int rc;
-
-		snprintf(name, sizeof name, "n/%u", i);
-		rc = client_get(c, KEPT, name, buf, sizeof buf, &o, sys_after(w->sys, JUDGE_NS),
-			&len, NULL, NULL);
-		if (rc < 0 && rc != E_NOTFOUND)
-			return rc;
-		if (rc == 0)
-			(void)ledger_stamped(w->cl->ledger, COUNT_WHAT + i, bytes_of(buf, len),
-				&now);
-		if (now < n->acks || now > n->acks + n->unknowns)
-			violation(w->cl->sc, "each acknowledged count counts once",
-				"%s: %llu, though %llu and perhaps %llu more", name,
-				(unsigned long long)now, (unsigned long long)n->acks,
-				(unsigned long long)n->unknowns);
-	}
-	return 0;
-}
-
-PARKS static int race_check(struct worker *w, struct client *c)
-{
+	struct wadi_info info;
+	char name[24];
 	int rc = 0;
 
 	for (uint32_t i = 0; i < small_of(w)->n_races && (rc == 0 || rc == E_NOTFOUND); i++)
 		rc = race_read(w, c, i);
+	for (uint32_t i = 0; i < COUNTERS && (rc == 0 || rc == E_NOTFOUND); i++) {
+		snprintf(name, sizeof name, "n/%u", i);
+		rc = read_claim(w, c, name, COUNT_WHAT + i, sys_after(w->sys, JUDGE_NS), &info);
+	}
 	return rc == E_NOTFOUND ? 0 : rc;
 }
 
@@ -246,9 +190,7 @@ PARKS static int judge(struct worker *w, struct client *c)
 	if (rc == 0)
 		rc = judge_look(w, c);
 	if (rc == 0)
-		rc = race_check(w, c);
-	if (rc == 0)
-		rc = count_check(w, c);
+		rc = claims_check(w, c);
 	if (rc == 0)
 		rc = judge_take_items(w, c);
 	if (rc == 0)
@@ -276,6 +218,7 @@ void scenario_small(struct scenario *sc)
 		for (uint32_t j = 0; j < at->n_workers; j++)
 			at->workers[j].mine = m;
 	}
+	ledger_history(cl->ledger);
 	cluster_start(cl);
 	cluster_course(cl,
 		&(struct course){ .rounds = ROUNDS,
@@ -286,4 +229,5 @@ void scenario_small(struct scenario *sc)
 			.mine = m,
 			.judge_sec = 180,
 			.empty_sec = 20 });
+	ledger_judge(cl->ledger);
 }
