@@ -199,6 +199,27 @@ class Served(SharedHouseTest):
         self.wadi("ls", WADI_KEY=f.name, code=4)
         self.wadi("ls")
 
+    def test_who_is_signed_and_named_by_nothing(self):
+        """The authority's signature is not enough: a certificate says who of Wadi it is for."""
+        folder = os.path.join(self.house.folder, "nameless")
+        os.mkdir(folder)
+
+        def openssl(*args):
+            subprocess.run(["openssl", *args], check=True, timeout=20, cwd=folder,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
+                "/CN=me", "-keyout", "wadi.key", "-out", "asked")
+        for name, names, code in (("none", "DNS:me", 4), ("other", "URI:wadi:king:me", 4),
+                                  ("both", "URI:wadi:client:a,URI:wadi:client:b", 4),
+                                  ("good", "URI:wadi:client:me", 0)):
+            with open(os.path.join(folder, "more"), "w") as f:
+                f.write(f"subjectAltName={names}\nextendedKeyUsage=clientAuth\n")
+            openssl("x509", "-req", "-in", "asked", "-days", "1", "-extfile", "more", "-CA",
+                    os.path.join(self.ca, "ca.crt"), "-CAkey", os.path.join(self.ca, "ca.key"),
+                    "-out", "wadi.crt")
+            shutil.copy(os.path.join(self.ca, "ca.crt"), folder)
+            self.wadi("ls", WADI_CERT=folder, code=code)
+
     def test_no_certificate_and_no_old_tls(self):
         for folder, version, good in ((self.me, ssl.TLSVersion.TLSv1_3, True),
                                       (None, ssl.TLSVersion.TLSv1_3, False),

@@ -171,6 +171,8 @@ static int outcome(struct sys_stream *c, int n)
 			reason == SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED ||
 			reason == SSL_R_TLSV1_ALERT_UNKNOWN_CA ||
 			reason == SSL_R_TLSV1_ALERT_ACCESS_DENIED ||
+			/* so OpenSSL says that on_verify() was not content */
+			reason == SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE ||
 			reason == SSL_R_TLSV1_ALERT_DECRYPT_ERROR ||
 			(reason >= SSL_R_SSLV3_ALERT_NO_CERTIFICATE &&
 				reason <= SSL_R_SSLV3_ALERT_CERTIFICATE_UNKNOWN);
