@@ -199,8 +199,9 @@ void replica_fenced(struct replica *r)
 	replica_read(r);
 }
 
-void replica_rots(struct replica *r)
+void replica_rots(struct replica *r, uint64_t incarnation)
 {
+	check(incarnation > r->self.incarnation);
 	if (r->rotten)
 		return;
 	/* R9: alone, nobody else has anything better; the log in memory is good */
@@ -208,12 +209,15 @@ void replica_rots(struct replica *r)
 		replica_report(r, REPLICA_SAYS_ROTTEN, 0, 0);
 		return;
 	}
+	/* What it acknowledged does not count any more, however late the answers arrive (R10). */
 	r->rotten = true;
 	replica_mark(r, r->marking.epoch, 0);
 	if (replica_leads(r))
 		stop_leading(r);
 	r->asking = false;
 	r->won = false;
+	r->swapping = false;
+	r->self.incarnation = incarnation;
 	sm_move(&r->state, REPLICA_ROTTEN);
 }
 
@@ -304,23 +308,14 @@ static void marked(struct replica *r, struct replica_mark m)
 		replica_ack_place(r, 0);
 }
 
-static void written(struct replica *r, struct replica_place place)
+/* The same record may be cut and come again: a completion from before that says nothing of it. */
+static void reached_disk(struct replica *r, const struct replica_event *ev)
 {
-	if (!replica_holds(r, place)) /* it was cut meanwhile */
+	if (ev->log.cuts != r->cuts || !replica_holds(r, ev->log.place))
 		return;
-	r->written = most(r->written, place.index);
-	if (replica_leads(r))
-		replica_advance(r);
-	else if (replica_follows(r))
-		replica_ack_place(r, 0);
-}
-
-static void synced(struct replica *r, struct replica_place place)
-{
-	if (!replica_holds(r, place))
-		return;
-	r->written = most(r->written, place.index);
-	r->synced = most(r->synced, place.index);
+	r->written = most(r->written, ev->log.place.index);
+	if (ev->kind == REPLICA_EV_SYNCED)
+		r->synced = most(r->synced, ev->log.place.index);
 	if (replica_leads(r))
 		replica_advance(r);
 	else if (replica_follows(r))
@@ -382,10 +377,8 @@ static void dispatch(struct replica *r, const struct replica_event *ev)
 		replica_lead_appended(r);
 		break;
 	case REPLICA_EV_WRITTEN:
-		written(r, ev->log.place);
-		break;
 	case REPLICA_EV_SYNCED:
-		synced(r, ev->log.place);
+		reached_disk(r, ev);
 		break;
 	case REPLICA_EV_MSG:
 		message(r, &ev->msg);
@@ -398,7 +391,7 @@ static void dispatch(struct replica *r, const struct replica_event *ev)
 			replica_peer(r, ev->peer)->copying = false;
 		break;
 	case REPLICA_EV_ROT:
-		replica_rots(r);
+		replica_rots(r, ev->incarnation);
 		break;
 	case REPLICA_EV_HANDOVER:
 		if (r->state.now == REPLICA_PRIMARY && r->handing == 0 && ev->peer != r->self.id &&

@@ -130,7 +130,7 @@ enum replica_event_kind {
 	REPLICA_EV_MSG,
 	REPLICA_EV_COPIED,    /* place, epoch: a whole copy lies here, verified and synced */
 	REPLICA_EV_COPY_SENT, /* peer: DO_COPY ended, well or not */
-	REPLICA_EV_ROT,       /* a record below the watermark is bad */
+	REPLICA_EV_ROT,       /* a record below the watermark is bad; incarnation: a new one (D4) */
 	REPLICA_EV_HANDOVER,  /* peer: is to lead */
 	REPLICA_EV_LEAVE,     /* ask to be removed from the set */
 	REPLICA_EV_TARGET,    /* size: of the set */
@@ -166,9 +166,10 @@ struct replica_event {
 			struct replica_place place;
 			uint64_t epoch;       /* copied: of the primary that sent it */
 			uint64_t want_synced; /* appended: somebody waits for the sync of this */
+			uint64_t cuts; /* written, synced: replica.cuts when place was appended */
 		} log;
 		struct replica_msg msg;
-		uint64_t peer;
+		uint64_t peer, incarnation;
 		uint32_t size;
 	};
 };
@@ -245,6 +246,7 @@ struct replica {
 	bool mark_under_way, rotten, leaving, fresh; /* fresh: has not read coord since the start */
 	struct replica_config config; /* as last read or swapped; revision 0: not yet */
 	struct replica_place last;
+	uint64_t cuts; /* DO_CUT and DO_INSTALL so far: what was begun before does not count */
 	uint64_t written, synced, commit, synced_commit, want_synced, asked_synced;
 	/* following */
 	struct replica_name leader;

@@ -161,6 +161,7 @@ static void cut(struct replica *r, uint64_t index)
 	check(index < r->last.index);
 	check(replica_at(r, index, &at));
 	replica_do(r, REPLICA_DO_CUT)->index = index;
+	r->cuts++;
 	r->last = at;
 	r->written = least(r->written, index);
 	r->synced = least(r->synced, index);
@@ -225,6 +226,7 @@ void replica_copied(struct replica *r, struct replica_place place, uint64_t epoc
 	if (!r->rotten && (replica_holds(r, place) || (r->found && place.index <= r->matched)))
 		return;
 	replica_do(r, REPLICA_DO_INSTALL)->place = place;
+	r->cuts++;
 	r->last = place;
 	r->written = r->synced = r->matched = place.index;
 	r->commit = place.index;

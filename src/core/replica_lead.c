@@ -191,16 +191,18 @@ static void floors(const struct replica *r, uint64_t *ret_written, uint64_t *ret
 void replica_advance(struct replica *r)
 {
 	uint64_t w, s, commit;
-	uint32_t n = r->config.in_sync.n;
+	uint32_t n = r->config.in_sync.n, need = replica_min_in_sync(r->config.target_size);
 
 	if (r->inherited == 0)
 		return;
 	floors(r, &w, &s);
 	if (r->state.now == REPLICA_BRINGING && w < r->inherited)
-		return; /* R5 */
-	if (r->swapping)
-		n = r->proposed.in_sync.n < n ? r->proposed.in_sync.n : n;
-	if (n < replica_min_in_sync(r->config.target_size)) /* R7: nothing new */
+		return;    /* R5 */
+	if (r->swapping) { /* either may be there */
+		n = (uint32_t)least(n, r->proposed.in_sync.n);
+		need = (uint32_t)most(need, replica_min_in_sync(r->proposed.target_size));
+	}
+	if (n < need) /* R7: nothing new */
 		w = least(w, r->inherited);
 	commit = most(r->commit, w);
 	s = most(r->synced_commit, least(s, commit));

@@ -42,7 +42,7 @@ void replica_read(struct replica *r);            /* now, or when coord's last an
 void replica_swap(struct replica *r, const struct replica_config *to);
 /* Stops acknowledging, at once (R3). */
 void replica_fenced(struct replica *r);
-void replica_rots(struct replica *r);
+void replica_rots(struct replica *r, uint64_t incarnation);
 void replica_tell_commit(struct replica *r);
 
 /* replica_follow.c */

@@ -138,8 +138,11 @@ static void admit_one(struct replica *r)
 {
 	struct replica_config to = r->config;
 
-	if (to.in_sync.n >= least(to.target_size, REPLICA_SET_MAX))
+	if (to.in_sync.n >= least(to.target_size, REPLICA_SET_MAX)) {
+		for (uint32_t i = 0; i < r->n_peers; i++)
+			r->peers[i].joining = false; /* nobody waits for one who cannot enter */
 		return;
+	}
 	for (uint32_t i = 0; i < r->n_peers; i++) {
 		struct replica_peer *p = &r->peers[i];
 

@@ -131,6 +131,7 @@ static void say(struct rig *g, enum replica_event_kind kind, struct replica_plac
 	struct replica_event ev = { .kind = kind };
 
 	ev.log.place = p;
+	ev.log.cuts = g->r.cuts;
 	step(g, &ev);
 }
 

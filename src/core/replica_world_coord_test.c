@@ -27,7 +27,7 @@ void coord_ask(struct world *w, uint32_t i, const struct replica_do *d)
 		(unsigned long long)d->config.in_sync.ids[1],
 		(unsigned long long)d->config.in_sync.ids[2], late ? " late" : "",
 		lost ? " lost" : "");
-	if (prng_odds(&w->fault, w->healed || d->kind != REPLICA_DO_SWAP ? 0 : w->odds[13], 100))
+	if (prng_odds(&w->fault, w->healed || d->kind != REPLICA_DO_SWAP ? 0 : w->odds[16], 100))
 		world_sudden(w, i, 3);
 	w->nodes[i].op = d->op;
 	w->nodes[i].op_open = true;

@@ -44,7 +44,7 @@ static void add_op(struct world *w, struct node *n, int kind, struct replica_pla
 {
 	if (n->n_ops == OPS_MAX || place.index + 1 >= RECORDS_MAX)
 		world_broken(w, "the log of the test is full");
-	n->ops[n->n_ops++] = (struct op){ kind, place };
+	n->ops[n->n_ops++] = (struct op){ kind, place, n->r.cuts };
 	if (kind == OP_RESET)
 		n->base = place.index;
 	n->log[place.index] = place;
@@ -98,6 +98,7 @@ static void disk_event(struct world *w, const struct event *e)
 		n->synced_ops = (uint32_t)(e->n > n->synced_ops ? e->n : n->synced_ops);
 	}
 	ev.log.place = place_after(n, (uint32_t)e->n);
+	ev.log.cuts = e->n == 0 ? 0 : n->ops[e->n - 1].cuts;
 	kick(w, e->node);
 	node_step(w, e->node, &ev);
 }
@@ -156,7 +157,8 @@ static void rot(struct world *w, struct node *n)
 	w->reached[REACHED_ROT]++;
 	n->n_ops = 0;
 	for (uint64_t k = n->base; k <= n->last; k++)
-		n->ops[n->n_ops++] = (struct op){ k == n->base ? OP_RESET : OP_APPEND, n->log[k] };
+		n->ops[n->n_ops++] = (struct op){ k == n->base ? OP_RESET : OP_APPEND, n->log[k],
+			0 };
 	n->written_ops = n->synced_ops = n->n_ops;
 }
 
@@ -187,6 +189,17 @@ void node_wipe(struct world *w, uint32_t i)
 	n->tree = 0;
 	n->rotten = false;
 	n->lost_from = UINT64_MAX;
+}
+
+void node_rot(struct world *w, uint32_t i)
+{
+	struct replica_event ev = { .kind = REPLICA_EV_ROT };
+
+	if (!others_hold_all(w, i))
+		return;
+	ev.incarnation = ++w->nodes[i].incarnation;
+	node_step(w, i, &ev);
+	w->nodes[i].rotten = w->nodes[i].r.rotten; /* alone it goes on */
 }
 
 void node_begin(struct world *w, uint32_t i)
@@ -231,6 +244,8 @@ void node_start(struct world *w, uint32_t i)
 
 	if (rots && n->id == w->nodes[i].id && w->coord.in_sync.n > 1 && others_hold_all(w, i))
 		rot(w, n);
+	for (uint32_t k = 0; k < n->n_ops; k++)
+		n->ops[k].cuts = 0; /* of a former life */
 	replica_init(&n->r, NULL, &(struct replica_log){ log_at, n });
 	n->up = true;
 	n->op_open = false;
@@ -410,7 +425,7 @@ static void carry_out(struct world *w, uint32_t i, const struct replica_todo *t)
 			break;
 		case REPLICA_DO_BEGIN:
 			judge_begin(w, i);
-			if (prng_odds(&w->fault, w->healed ? 0 : w->odds[14], 100))
+			if (prng_odds(&w->fault, w->healed ? 0 : w->odds[17], 100))
 				world_sudden(w, (i + (uint32_t)n->incarnation) % w->n_nodes, 10);
 			begin = true;
 			break;

@@ -123,6 +123,7 @@ enum fault {
 	FAULT_ROT,
 	FAULT_LEAVE,
 	FAULT_ORPHAN,
+	FAULT_TARGET,
 	FAULTS
 };
 
@@ -192,7 +193,8 @@ static void orphan(struct world *w, uint32_t i)
 static void one_fault(struct world *w, enum fault f, uint32_t i, uint32_t k)
 {
 	uint64_t ms = 20 + prng_below(&w->fault, 400);
-	uint64_t sides = prng_below(&w->fault, 3);
+	uint64_t sides = prng_below(&w->fault, 3), size = prng_below(&w->fault, w->n_nodes);
+	struct replica_event target = { .kind = REPLICA_EV_TARGET, .size = (uint32_t)size + 1 };
 
 	world_say(w, "fault %d on %u, %u", f, i, k);
 	switch (f) {
@@ -243,6 +245,14 @@ static void one_fault(struct world *w, enum fault f, uint32_t i, uint32_t k)
 		signal_node(w, i, REPLICA_EV_LEAVE, 0);
 		world_at(w, ms * MS, EV_STOP, i);
 		break;
+	case FAULT_ROT:
+		if (w->nodes[i].up && w->nodes[i].paused_until_ns <= w->now_ns)
+			node_rot(w, i);
+		break;
+	case FAULT_TARGET:
+		if (w->nodes[i].up && w->nodes[i].paused_until_ns <= w->now_ns)
+			node_step(w, i, &target);
+		break;
 	case FAULT_ORPHAN:
 		orphan(w, i);
 		break;
@@ -279,7 +289,7 @@ static uint32_t level(struct world *w, uint32_t most)
 
 static void draw(struct world *w)
 {
-	static const uint8_t most[FAULTS] = { 8, 4, 2, 8, 6, 4, 3, 4, 2, 3, 0, 1, 12 };
+	static const uint8_t most[FAULTS] = { 8, 4, 2, 8, 6, 4, 3, 4, 2, 3, 1, 1, 12, 2 };
 	uint64_t five = prng_below(&w->fault, 4);
 
 	w->n_nodes = w->always_nodes != 0 ? w->always_nodes : five == 0 ? 5 : 3;
@@ -293,11 +303,10 @@ static void draw(struct world *w)
 	w->fault_ms = 15 + level(w, 250);
 	for (uint32_t i = 0; i < FAULTS; i++)
 		w->odds[i] = level(w, most[i]);
-	w->odds[FAULT_ROT] = 0;
 	w->odds[FAULT_KILL]++;
 	w->odds[15] = level(w, 30); /* rot is found at a start */
-	w->odds[14] = level(w, 30); /* dies when it begins to lead */
-	w->odds[13] = level(w, 10); /* dies when it has asked for a swap */
+	w->odds[17] = level(w, 30); /* dies when it begins to lead */
+	w->odds[16] = level(w, 10); /* dies when it has asked for a swap */
 	w->heal_at_ns = 1500 * MS + level(w, 2500) * MS;
 }
 

@@ -75,6 +75,7 @@ struct event {
 struct op {
 	enum { OP_APPEND, OP_CUT, OP_RESET } kind;
 	struct replica_place place; /* the last one behind it */
+	uint64_t cuts;
 };
 struct node {
 	struct replica r;
@@ -105,7 +106,7 @@ struct world {
 	uint64_t next_id, next_value, next_boot;
 	bool cut[NODES_MAX][NODES_MAX]; /* [from][to] */
 	uint32_t loss_permille, double_permille, delay_us, coord_loss_permille, coord_late_permille;
-	uint32_t load_us, fault_ms, writes_us, odds[16];
+	uint32_t load_us, fault_ms, writes_us, odds[18];
 	uint64_t coord_down_until_ns;
 	struct replica_config coord, before; /* before: what the present reign was made from */
 	/* the judge */
@@ -134,6 +135,7 @@ void node_begin(struct world *w, uint32_t i);
 void node_start(struct world *w, uint32_t i);
 void node_crash(struct world *w, uint32_t i, bool power);
 void node_wipe(struct world *w, uint32_t i);
+void node_rot(struct world *w, uint32_t i); /* found while it runs */
 void node_step(struct world *w, uint32_t i, struct replica_event *ev);
 void node_event(struct world *w, const struct event *e);
 void node_load(struct world *w, uint32_t i);
