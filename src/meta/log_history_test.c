@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/prng.h"
 #include "meta/log.h"
+#include "meta/log_look.h"
 #include "sys/sim/sim.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -119,16 +120,44 @@ static void recognise(struct world *w, struct log *l)
 	w->n_found++;
 }
 
+static int see_record(void *arg, const struct record *r, struct bytes payload, bool joined)
+{
+	check(joined || r->kind == LOG_BEGIN);
+	return 0;
+}
+
+static void see_damage(void *arg, const struct log_damage *d)
+{
+	if (d->kind != LOG_MARK_COPY) /* of a mark that was being made */
+		fprintf(stderr, "%s: kind %d at %llu\n", d->path, d->kind,
+			(unsigned long long)d->at);
+	check(d->kind == LOG_MARK_COPY);
+}
+
+/* A log that opens is not damaged, and ends where it is said to end. */
+static PARKS int look(struct sys *s, struct log_look *ret)
+{
+	struct log_look_opts o = { .dir = "/l", .record = see_record, .damage = see_damage };
+	struct err_note note = { "" };
+	int rc = log_look(s, &o, ret, &note);
+
+	check(rc == 0 || rc == E_NOTFOUND || rc == E_CANCELED);
+	return rc == E_NOTFOUND ? 0 : rc;
+}
+
 static PARKS struct log *open_log(struct sys *s, struct world *w, uint64_t after)
 {
 	struct log_opts o = { .dir = "/l", .segment_bytes = 16 << 10, .uuid_hi = 3, .uuid_lo = 4,
 		.after = after, .replay = replay, .arg = w };
+	struct log_look seen = { 0 };
 	struct err_note note = { "" };
 	struct log *l;
 	int rc = sys_mkdir(s, "/l", &note);
 
 	if (rc == 0)
 		rc = sys_sync_dir(s, "/.", &note);
+	if (rc == 0)
+		rc = look(s, &seen);
 	if (rc == E_CANCELED)
 		return NULL;
 	w->replayed = after;
@@ -138,6 +167,7 @@ static PARKS struct log *open_log(struct sys *s, struct world *w, uint64_t after
 	if (rc < 0)
 		fprintf(stderr, "%s\n", note.text);
 	check(rc == 0);
+	check(seen.last_index == log_index(l));
 	return l;
 }
 

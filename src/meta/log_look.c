@@ -58,7 +58,7 @@ static PARKS int look_at_mark(struct look *g)
 	char path[LOG_PATH_MAX * 2];
 	struct mark m, best = { .seq = 0 };
 	bool valid[MARK_SLOTS] = { false };
-	struct sys_file *f;
+	struct sys_file *f = NULL;
 	int rc;
 
 	snprintf(path, sizeof path, "%s/mark", g->o->dir);
@@ -73,14 +73,13 @@ static PARKS int look_at_mark(struct look *g)
 		if (valid[i] && m.seq > best.seq)
 			best = m;
 	}
-	if (rc == 0)
-		sys_close(f);
+	sys_close(f);
 	if (rc < 0 && rc != E_NOTFOUND)
 		return rc;
 	for (int i = 0; i < MARK_SLOTS && best.seq > 0; i++)
 		if (!valid[i])
 			damage(g, LOG_MARK_COPY, path, (uint64_t)i * MARK_SLOT_BYTES);
-	if (best.seq == 0)
+	if (best.seq == 0 && g->names.n > 0)
 		damage(g, LOG_MARK, path, 0);
 	g->out->mark_lsn = best.lsn;
 	g->out->uuid_hi = best.uuid_hi;
