@@ -54,6 +54,7 @@ static void apply(struct world *w, struct coord_op *o)
 
 		w->coord = o->config;
 		w->coord.revision = from.revision + 1;
+		w->swapped_at_ns = w->now_ns;
 		o->outcome = REPLICA_SWAPPED;
 		w->reached[REACHED_LATE_SWAP] += o->late;
 		world_say(w, "coord: revision %llu epoch %llu primary %llu set %u: %llu %llu %llu",

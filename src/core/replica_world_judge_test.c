@@ -163,6 +163,8 @@ void judge_begin(struct world *w, uint32_t i)
 void judge_cut(struct world *w, uint32_t i, uint64_t index)
 {
 	w->reached[REACHED_CUT]++;
+	if (!replica_set_has(&w->coord.in_sync, w->nodes[i].id))
+		return; /* it may follow one who does not know yet that it was deposed */
 	if (index < w->acked && index + 1 >= w->nodes[i].base && has(w, i, index + 1))
 		world_broken(w, "R5: an acknowledged record is cut");
 }

@@ -15,7 +15,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { HEAL_MS = 2000, FORCE_MS = 1200 };
+enum { HEAL_MS = 2000, FORCE_MS = 1200, MOST_MS = 6000 };
 struct jump {
 	jmp_buf buf;
 };
@@ -319,7 +319,7 @@ static void begin(struct world *w, uint64_t seed)
 	w->clock = prng_fork(seed, 5);
 	w->store = prng_fork(seed, 6);
 	w->seed = seed;
-	w->now_ns = w->seq = w->healed_at = 0;
+	w->now_ns = w->seq = w->healed_at = w->swapped_at_ns = 0;
 	w->healed = w->forced = false;
 	w->next_id = w->next_value = w->next_boot = 0;
 	memset(w->cut, 0, sizeof w->cut);
@@ -414,7 +414,12 @@ static void force(struct world *w)
 
 static bool alive(struct world *w)
 {
-	uint64_t since = w->now_ns - w->heal_at_ns;
+	/* a swap from before may still come, and is a fault until then */
+	uint64_t quiet_at = w->swapped_at_ns > w->heal_at_ns &&
+					    w->now_ns < w->heal_at_ns + MOST_MS * MS
+				    ? w->swapped_at_ns
+				    : w->heal_at_ns;
+	uint64_t since = w->now_ns - quiet_at;
 
 	if (!w->healed) {
 		if (w->now_ns >= w->heal_at_ns)

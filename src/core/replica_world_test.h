@@ -107,7 +107,7 @@ struct world {
 	bool cut[NODES_MAX][NODES_MAX]; /* [from][to] */
 	uint32_t loss_permille, double_permille, delay_us, coord_loss_permille, coord_late_permille;
 	uint32_t load_us, fault_ms, writes_us, odds[18];
-	uint64_t coord_down_until_ns;
+	uint64_t coord_down_until_ns, swapped_at_ns;
 	struct replica_config coord, before; /* before: what the present reign was made from */
 	/* the judge */
 	struct replica_place truth[RECORDS_MAX];
