@@ -10,6 +10,7 @@
  * out once, so that equal ones are the same. */
 #include "sim/linear.h"
 #include "base/check.h"
+#include "base/hash.h"
 #include "base/prng.h"
 #include <stdlib.h>
 #include <string.h>
@@ -18,13 +19,24 @@ enum {
 	WORDS_MAX = LINEAR_KEY_OPS_MAX / 64,
 	NO_OP = UINT32_MAX,
 	CAP_MIN = 64,
+	BUCKETS = 1 << 12,
 };
 
+/* Links are numbers, and 1; 0 is the end. */
+struct named {
+	char name[LINEAR_KEY_BYTES_MAX];
+	uint32_t next;   /* key of its bucket */
+	uint32_t last;   /* operation */
+};
+struct noted {
+	struct linear_op op;
+	uint32_t before; /* the one before of its key, or the cut before */
+};
 struct linear {
-	struct linear_op *ops;
-	uint32_t n_ops, cap_ops;
-	char (*names)[LINEAR_KEY_BYTES_MAX];
-	uint32_t n_keys, cap_keys;
+	struct noted *ops;
+	uint32_t n_ops, cap_ops, last_cut;
+	struct named *keys;
+	uint32_t n_keys, cap_keys, buckets[BUCKETS];
 };
 
 /* ---- histories ---- */
@@ -40,7 +52,7 @@ void linear_free(struct linear *l)
 {
 	if (l != NULL) {
 		free(l->ops);
-		free(l->names);
+		free(l->keys);
 		free(l);
 	}
 }
@@ -57,19 +69,25 @@ static void *grown(void *p, uint32_t n, uint32_t *cap, size_t size)
 
 uint32_t linear_key(struct linear *l, const char *name)
 {
+	uint32_t *bucket = &l->buckets[crc32c(0, name, strlen(name)) % BUCKETS];
+	struct named *k;
+
 	check(strlen(name) < LINEAR_KEY_BYTES_MAX);
-	for (uint32_t i = l->n_keys; i-- > 0;)
-		if (strcmp(l->names[i], name) == 0)
-			return i;
-	l->names = grown(l->names, l->n_keys, &l->cap_keys, sizeof *l->names);
-	snprintf(l->names[l->n_keys], LINEAR_KEY_BYTES_MAX, "%s", name);
-	return l->n_keys++;
+	for (uint32_t i = *bucket; i != 0; i = l->keys[i - 1].next)
+		if (strcmp(l->keys[i - 1].name, name) == 0)
+			return i - 1;
+	l->keys = grown(l->keys, l->n_keys, &l->cap_keys, sizeof *l->keys);
+	k = &l->keys[l->n_keys++];
+	*k = (struct named){ .next = *bucket };
+	snprintf(k->name, sizeof k->name, "%s", name);
+	*bucket = l->n_keys;
+	return l->n_keys - 1;
 }
 
 const char *linear_name(const struct linear *l, uint32_t key)
 {
 	check(key < l->n_keys);
-	return l->names[key];
+	return l->keys[key].name;
 }
 
 uint32_t linear_keys(const struct linear *l) { return l->n_keys; }
@@ -77,17 +95,21 @@ uint32_t linear_ops(const struct linear *l) { return l->n_ops; }
 
 uint32_t linear_add(struct linear *l, const struct linear_op *op)
 {
+	uint32_t *last;
+
 	check(op->kind == LINEAR_CUT || op->key < l->n_keys);
 	check(op->begin <= op->end);
+	last = op->kind == LINEAR_CUT ? &l->last_cut : &l->keys[op->key].last;
 	l->ops = grown(l->ops, l->n_ops, &l->cap_ops, sizeof *l->ops);
-	l->ops[l->n_ops] = *op;
-	return l->n_ops++;
+	l->ops[l->n_ops] = (struct noted){ *op, *last };
+	*last = ++l->n_ops;
+	return l->n_ops - 1;
 }
 
 struct linear_op *linear_at(const struct linear *l, uint32_t i)
 {
 	check(i < l->n_ops);
-	return &l->ops[i];
+	return &l->ops[i].op;
 }
 
 /* ---- the search ---- */
@@ -293,6 +315,28 @@ static enum fit fits(const struct search *s, const struct linear_op *op, uint64_
 	}
 }
 
+/* Taken effect, taken back by a cut, and refused when it was asked for again: until that cut it may
+ * do what its outcome denies. */
+static bool denied(const struct linear_op *op)
+{
+	return op->outcome == LINEAR_REFUSED ||
+		(op->outcome == LINEAR_ABSENT &&
+			(op->kind == LINEAR_DELETE || op->kind == LINEAR_TAKE));
+}
+
+static bool might_deny(const struct search *s, const struct state *st, const struct linear_op *op)
+{
+	return denied(op) && st->cuts < s->n_cuts && op->end >= s->cuts[st->cuts]->begin;
+}
+
+static bool may_deny(const struct search *s, const struct state *st, const struct linear_op *op)
+{
+	struct linear_op then = *op;
+
+	then.outcome = LINEAR_UNKNOWN;
+	return might_deny(s, st, op) && fits(s, &then, s->links[st->top].value) == CHANGES;
+}
+
 static bool must(const struct search *s, const struct state *st, uint32_t i)
 {
 	return s->ops[i]->outcome != LINEAR_UNKNOWN && !has(st->spare, i);
@@ -336,6 +380,14 @@ static bool would_be_late(const struct search *s, const struct state *st, uint64
 
 static bool search_from(struct search *s, struct state st);
 
+static bool leaves_denied(const struct search *s, uint32_t top)
+{
+	for (uint32_t k = top; k != NO_OP; k = s->links[k].below)
+		if (s->links[k].op != NO_OP && denied(s->ops[s->links[k].op]))
+			return true;
+	return false;
+}
+
 static bool look(struct search *s, const struct state *from, uint32_t i)
 {
 	struct state st = *from;
@@ -352,6 +404,8 @@ static bool change(struct search *s, const struct state *from, uint32_t i)
 	bool sure = cut == LINEAR_NEVER ||
 		(op->durable && op->outcome == LINEAR_DONE && op->end < cut);
 
+	if (sure && leaves_denied(s, st.top))
+		return false; /* that could not be taken back any more */
 	do_it(s, &st, i);
 	st.top = link_of(s, sure ? NO_OP : st.top, !sure && op->end >= cut ? i : NO_OP, value);
 	return search_from(s, st);
@@ -370,11 +424,12 @@ static bool cut(struct search *s, const struct state *from)
 		struct state next = st;
 
 		next.top = last ? link_of(s, NO_OP, NO_OP, s->links[k].value) : k;
-		if (search_from(s, next))
+		if (!leaves_denied(s, k) && search_from(s, next))
 			return true;
 		if (s->links[k].op != NO_OP && s->ops[s->links[k].op]->end >= at->begin) {
 			take_out(st.done, s->links[k].op);
-			put_in(st.spare, s->links[k].op);
+			if (!denied(s->ops[s->links[k].op]))
+				put_in(st.spare, s->links[k].op);
 		}
 	}
 	return false;
@@ -392,7 +447,7 @@ static void look_around(struct search *s, struct state *st)
 			end = next_cut(s, st);
 		for (uint32_t i = 0; i < s->n && s->ops[i]->begin <= end; i++)
 			if (!has(st->done, i) && must(s, st, i) &&
-				fits(s, s->ops[i], now) == LOOKS &&
+				fits(s, s->ops[i], now) == LOOKS && !might_deny(s, st, s->ops[i]) &&
 				!would_be_late(s, st, s->ops[i]->begin)) {
 				do_it(s, st, i);
 				n++;
@@ -422,7 +477,7 @@ static bool search_from(struct search *s, struct state st)
 		return false;
 	look_around(s, &st);
 	end = first_end(s, &st, &left);
-	if (left == 0)
+	if (left == 0 && !leaves_denied(s, st.top))
 		return true;
 	if (been_here(s, &st))
 		return false;
@@ -433,6 +488,8 @@ static bool search_from(struct search *s, struct state st)
 		if (!in_time(s, &st, i))
 			continue;
 		how = fits(s, s->ops[i], s->links[st.top].value);
+		if (may_deny(s, &st, s->ops[i]) && change(s, &st, i))
+			return true;
 		if (how != NO && (how == CHANGES ? change(s, &st, i) : look(s, &st, i)))
 			return true;
 	}
@@ -460,15 +517,19 @@ static bool only_looks(const struct linear_op *op)
 /* Nothing is learned from a look without an answer.  False: there are too many. */
 static bool collect(struct linear *l, struct search *s, uint32_t key)
 {
-	for (uint32_t i = 0; i < l->n_ops; i++) {
-		const struct linear_op *op = &l->ops[i];
-
-		if (s->n == LINEAR_KEY_OPS_MAX || s->n_cuts == LINEAR_KEY_OPS_MAX)
+	for (uint32_t i = l->last_cut; i != 0; i = l->ops[i - 1].before) {
+		if (s->n_cuts == LINEAR_KEY_OPS_MAX)
 			return false;
-		if (op->kind == LINEAR_CUT)
-			s->cuts[s->n_cuts++] = op;
-		else if (op->key == key && !(op->outcome == LINEAR_UNKNOWN && only_looks(op)))
-			s->ops[s->n++] = op;
+		s->cuts[s->n_cuts++] = &l->ops[i - 1].op;
+	}
+	for (uint32_t i = l->keys[key].last; i != 0; i = l->ops[i - 1].before) {
+		const struct linear_op *op = &l->ops[i - 1].op;
+
+		if (op->outcome == LINEAR_UNKNOWN && only_looks(op))
+			continue;
+		if (s->n == LINEAR_KEY_OPS_MAX)
+			return false;
+		s->ops[s->n++] = op;
 	}
 	qsort(s->ops, s->n, sizeof s->ops[0], by_begin);
 	qsort(s->cuts, s->n_cuts, sizeof s->cuts[0], by_begin);

@@ -9,7 +9,7 @@
  *
  * LINEAR_CUT, which concerns all keys, takes back what happened last: everything up to some moment,
  * but not below an operation that was acknowledged as durable before.  What was taken back and not
- * yet answered may happen again, once.
+ * yet answered may happen again, once, or be refused then.
  *
  * Times only have to be comparable; two that are equal are in no order. */
 #ifndef SIM_LINEAR_H

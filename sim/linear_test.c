@@ -101,6 +101,12 @@ static const struct story stories[] = {
 	{ "before it is answered", LINEAR_BROKEN,
 		"1 2 put k 1 durable\n3 7 put k 2\n4 5 get k 2\n6 6 cut\n8 9 get k 1\n"
 		"10 11 get k 2\n" },
+	{ "or is refused then", LINEAR_OK,
+		"1 2 put k 1 durable version=1\n3 12 put k 2 if-version=1 refused\n4 5 get k 2\n"
+		"6 6 cut\n7 11 put k 3 if-version=1 version=3\n8 9 get k 1\n13 14 get k 3\n" },
+	{ "if it was taken back", LINEAR_BROKEN,
+		"1 2 put k 1 durable\n3 12 put k 2 if-absent refused\n4 5 delete k\n6 7 get k 2\n"
+		"8 8 cut\n9 10 get k 2\n" },
 	{ "with a second cut, either", LINEAR_OK,
 		"1 2 put k 1 durable\n3 4 put k 2\n5 5 cut\n6 7 get k 2\n8 8 cut\n9 10 get k 1\n" },
 	{ "lost bytes of what was not durable", LINEAR_OK, "1 2 put k 1\n4 5 lost k 3\n" },
@@ -181,7 +187,7 @@ enum { OPS = 7, RUNS = 60000 };
 struct past {
 	uint64_t value;
 	int op;
-	bool sure;
+	bool sure, denied;
 };
 struct world {
 	const struct linear_op *ops;
@@ -233,6 +239,28 @@ static int effect(const struct linear_op *op, uint64_t now, uint64_t *ret)
 	}
 }
 
+static bool denied(const struct linear_op *op)
+{
+	return op->outcome == LINEAR_REFUSED ||
+		(op->outcome == LINEAR_ABSENT && op->kind == LINEAR_DELETE);
+}
+
+static bool denied_left(const struct world *w)
+{
+	for (int i = 0; i < w->n_past; i++)
+		if (w->past[i].denied)
+			return true;
+	return false;
+}
+
+static bool cut_ahead(const struct world *w, const struct linear_op *op)
+{
+	for (int i = 0; i < w->n; i++)
+		if (w->ops[i].kind == LINEAR_CUT && !w->done[i] && op->end >= w->ops[i].begin)
+			return true;
+	return false;
+}
+
 static bool try_all(struct world w)
 {
 	if (all_done(&w))
@@ -250,29 +278,38 @@ static bool try_all(struct world w)
 			for (;;) {
 				struct past *last = &next.past[next.n_past - 1];
 
-				if (try_all(next))
+				if (!denied_left(&next) && try_all(next))
 					return true;
 				if (next.n_past == 1 || last->sure)
 					break;
 				next.n_past--;
 				if (w.ops[last->op].end >= op->begin) {
 					next.done[last->op] = false;
-					next.again[last->op] = true;
+					next.again[last->op] = !last->denied;
 				}
 			}
 			continue;
+		}
+		if (denied(op) && cut_ahead(&w, op)) {
+			struct linear_op then = *op;
+			struct world other = next;
+
+			then.outcome = LINEAR_UNKNOWN;
+			if (effect(&then, w.past[w.n_past - 1].value, &value) == 2) {
+				other.past[other.n_past++] =
+					(struct past){ value, i, false, true };
+				if (try_all(other))
+					return true;
+			}
 		}
 		what = effect(op, w.past[w.n_past - 1].value, &value);
 		if (what == 0)
 			continue;
 		if (what == 2) {
-			bool sure = op->durable && op->outcome == LINEAR_DONE;
+			bool sure = op->durable && op->outcome == LINEAR_DONE &&
+				!cut_ahead(&w, op);
 
-			for (int j = 0; j < w.n && sure; j++)
-				if (w.ops[j].kind == LINEAR_CUT && !w.done[j] &&
-					op->end >= w.ops[j].begin)
-					sure = false;
-			next.past[next.n_past++] = (struct past){ value, i, sure };
+			next.past[next.n_past++] = (struct past){ value, i, sure, false };
 		}
 		if (try_all(next))
 			return true;
@@ -327,7 +364,7 @@ static void small_histories_agree_with_trying_everything(void **unused)
 		bool good;
 
 		linear_key(l, "k");
-		w.past[0] = (struct past){ 0, 0, true };
+		w.past[0] = (struct past){ 0, 0, true, false };
 		for (int i = 0; i < w.n; i++) {
 			ops[i] = any_op(&p, (uint32_t)i);
 			if (i > 1 && ops[i].kind == LINEAR_GET && ops[i].value > 0)
