@@ -351,7 +351,7 @@ int coord_sim_open(struct coord_sim *cs, struct sys *s, const char *node_name, s
 
 	check(y != NULL);
 	n = snprintf(y->name, sizeof y->name, "%s", node_name);
-	check(n < NODE_NAME_BYTES);
+	check(n < (int)NODE_NAME_BYTES);
 	coord_init(&y->c, s, &ops);
 	y->cs = cs;
 	cs->n_open++;
