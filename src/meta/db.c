@@ -82,7 +82,7 @@ void db_delete_range(struct db *db, struct bytes from, struct bytes to)
 	memtable_delete_range(db->active, from, to);
 }
 
-void db_apply(struct db *db, const struct effect *e)
+static void apply(struct db *db, const struct effect *e)
 {
 	uint64_t hash = memtable_hash(db->seed, e->key);
 
@@ -92,6 +92,16 @@ void db_apply(struct db *db, const struct effect *e)
 		memtable_delete(db->active, hash, e->key);
 	else
 		memtable_delete_range(db->active, e->key, e->value);
+}
+
+int db_apply(struct db *db, struct bytes payload)
+{
+	struct reader r = reader_of(payload.p, payload.len);
+	struct effect e;
+
+	while (effect_get(&r, &e))
+		apply(db, &e);
+	return r.ok && reader_left(&r) == 0 ? 0 : E_CORRUPT;
 }
 
 /* ---- reading ---- */

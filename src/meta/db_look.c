@@ -149,17 +149,13 @@ struct applying {
 static PARKS int apply(void *arg, const struct record *r, struct bytes payload, bool joined)
 {
 	struct applying *a = arg;
-	struct reader rd = reader_of(payload.p, payload.len);
-	struct effect e;
 
 	if (r->kind != LOG_EFFECTS || r->index <= a->from || r->index > a->to ||
 		(a->g != NULL && !in_history(a->g, r)))
 		return 0;
 	if (a->each != NULL)
 		return a->each(a->arg, r, payload);
-	while (effect_get(&rd, &e))
-		db_apply(a->db, &e);
-	return rd.ok && reader_left(&rd) == 0 ? 0 : E_CORRUPT;
+	return db_apply(a->db, payload);
 }
 
 static void no_damage(void *arg, const struct log_damage *d) {}

@@ -139,16 +139,12 @@ static PARKS int open_tree(struct db *db, struct err_note *note)
 static PARKS int replay(void *arg, const struct log *l, const struct log_place *at,
 	struct bytes payload, bool durable)
 {
-	struct reader r = reader_of(payload.p, payload.len);
 	struct err_note note;
 	struct db *db = arg;
-	struct effect e;
-	int rc;
+	int rc = db_apply(db, payload);
 
-	while (effect_get(&r, &e))
-		db_apply(db, &e);
-	if (!r.ok || reader_left(&r) != 0)
-		return E_CORRUPT;
+	if (rc < 0)
+		return rc;
 	db->sealed = at->index;
 	if (!durable || db->full || !db_memtable_full(db))
 		return 0;

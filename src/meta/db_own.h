@@ -84,7 +84,8 @@ struct db {
 };
 
 /* ---- db.c ---- */
-void db_apply(struct db *db, const struct effect *e); /* to the active memtable */
+/* The effects of a record to the active memtable; E_CORRUPT. */
+int db_apply(struct db *db, struct bytes payload);
 bool db_memtable_full(const struct db *db);
 bool db_log_short(const struct db *db); /* the disk is full, and so is the log, nearly */
 void db_iters_free(struct db *db);

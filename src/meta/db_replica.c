@@ -137,13 +137,10 @@ int db_take_back(struct db *db, uint64_t index, struct err_note *note)
 /* ---- applying ---- */
 static int apply_record(struct db *db, struct bytes payload)
 {
-	struct reader r = reader_of(payload.p, payload.len);
-	struct effect e;
+	int rc = db_apply(db, payload);
 
-	while (effect_get(&r, &e))
-		db_apply(db, &e);
-	if (!r.ok || reader_left(&r) != 0)
-		return E_CORRUPT;
+	if (rc < 0)
+		return rc;
 	db->sealed++;
 	db->fresh_log_bytes += payload.len;
 	return 0;

@@ -90,33 +90,15 @@ static PARKS int look_at_mark(struct look *g)
 /* ---- segments ---- */
 static PARKS int load(struct look *g, uint32_t i, struct piece *ret)
 {
-	struct sys_file *f;
-	uint64_t len;
-	int64_t n = 0;
 	int rc;
 
 	*ret = (struct piece){ .p = NULL };
 	snprintf(ret->path, sizeof ret->path, "%s/%016llx.log", g->o->dir,
 		(unsigned long long)g->names.lsns[i]);
-	if ((rc = sys_open(g->sys, ret->path, SYS_READ, &f, g->note)) < 0)
-		return rc;
-	rc = sys_file_bytes(f, &len, g->note);
-	if (rc == 0 && len > 0) {
-		ret->p = malloc(len);
-		n = ret->p == NULL ? err_set(g->note, E_NOMEM, "%llu bytes for %s",
-					     (unsigned long long)len, ret->path)
-				   : sys_pread(f, ret->p, len, 0, g->note);
-		rc = n < 0 ? (int)n : 0;
-	}
-	sys_close(f);
-	if (rc < 0) {
-		free(ret->p);
-		return rc;
-	}
-	ret->len = (size_t)n;
-	if (g->o->progress != NULL)
-		g->o->progress(g->o->arg, len);
-	return 0;
+	rc = segment_read(g->sys, ret->path, &ret->p, &ret->len, g->note);
+	if (rc == 0 && g->o->progress != NULL)
+		g->o->progress(g->o->arg, ret->len);
+	return rc;
 }
 
 static bool ours(const struct look *g, const struct record *r)
@@ -160,13 +142,7 @@ static bool follows(const struct look *g, const struct piece *im, size_t at, str
 
 static uint64_t durable_behind(const struct look *g, const struct piece *im, size_t at)
 {
-	uint64_t most = 0;
-	struct record r;
-
-	for (; at + LOG_HEADER_BYTES <= im->len; at += 8)
-		if (record_get(im->p + at, &r) == 0 && ours(g, &r) && r.durable > most)
-			most = r.durable;
-	return most;
+	return segment_durable(im->p, im->len, at, g->out->uuid_hi, g->out->uuid_lo);
 }
 
 /* The highest lsn that is known to have been synced, by what stands at `at` or behind it. */

@@ -91,29 +91,39 @@ static PARKS int check_beginnings(struct opening *g)
 	return g->mark.seq == 0 ? mark_create(l, g->note) : sys_sync_dir(l->sys, l->dir, g->note);
 }
 
-static PARKS int load(struct opening *g, const struct segment *s, struct image *ret_im)
+int segment_read(struct sys *s, const char *path, uint8_t **ret_p, size_t *ret_len,
+	struct err_note *note)
 {
+	uint8_t *p = NULL;
 	struct sys_file *f;
 	uint64_t len;
-	int64_t n;
+	int64_t n = 0;
 	int rc;
 
-	*ret_im = (struct image){ .s = s };
-	segment_path(g->l, s->first_lsn, ret_im->path);
-	if ((rc = sys_open(g->l->sys, ret_im->path, SYS_READ, &f, g->note)) < 0)
+	if ((rc = sys_open(s, path, SYS_READ, &f, note)) < 0)
 		return rc;
-	if ((rc = sys_file_bytes(f, &len, g->note)) == 0 && len > 0) {
-		ret_im->p = malloc(len);
-		n = ret_im->p == NULL ? err_set(g->note, E_NOMEM, "%llu bytes for %s",
-						(unsigned long long)len, ret_im->path)
-				      : sys_pread(f, ret_im->p, len, 0, g->note);
+	if ((rc = sys_file_bytes(f, &len, note)) == 0 && len > 0) {
+		p = malloc(len);
+		n = p == NULL ? err_set(note, E_NOMEM, "%llu bytes for %s", (unsigned long long)len,
+					path)
+			      : sys_pread(f, p, len, 0, note);
 		rc = n < 0 ? (int)n : 0;
-		ret_im->len = n < 0 ? 0 : (size_t)n;
 	}
 	sys_close(f);
-	if (rc < 0)
-		free(ret_im->p);
-	return rc;
+	if (rc < 0) {
+		free(p);
+		return rc;
+	}
+	*ret_p = p;
+	*ret_len = (size_t)n;
+	return 0;
+}
+
+static PARKS int load(struct opening *g, const struct segment *s, struct image *ret_im)
+{
+	*ret_im = (struct image){ .s = s };
+	segment_path(g->l, s->first_lsn, ret_im->path);
+	return segment_read(g->l->sys, ret_im->path, &ret_im->p, &ret_im->len, g->note);
 }
 
 /* The record at an offset, when it is whole and follows `place`. */
@@ -134,17 +144,22 @@ static bool follows(const struct log *l, const struct image *im, size_t at,
 	return record_verify(ret_r, chain, im->p + at + LOG_HEADER_BYTES);
 }
 
-/* The highest durable lsn that whole headers behind an offset speak of. */
-static uint64_t durable_behind(const struct log *l, const struct image *im, size_t at)
+uint64_t segment_durable(
+	const uint8_t *p, size_t len, size_t at, uint64_t uuid_hi, uint64_t uuid_lo)
 {
 	uint64_t most = 0;
 	struct record r;
 
-	for (; at + LOG_HEADER_BYTES <= im->len; at += 8)
-		if (record_get(im->p + at, &r) == 0 && r.uuid_hi == l->uuid_hi &&
-			r.uuid_lo == l->uuid_lo && r.durable > most)
+	for (; at + LOG_HEADER_BYTES <= len; at += 8)
+		if (record_get(p + at, &r) == 0 && r.uuid_hi == uuid_hi && r.uuid_lo == uuid_lo &&
+			r.durable > most)
 			most = r.durable;
 	return most;
+}
+
+static uint64_t durable_behind(const struct log *l, const struct image *im, size_t at)
+{
+	return segment_durable(im->p, im->len, at, l->uuid_hi, l->uuid_lo);
 }
 
 static int rot(struct opening *g, const struct image *im, size_t at, uint64_t lsn, const char *why)

@@ -47,6 +47,12 @@ static inline uint64_t block_up(uint64_t at)
 	return (at + SYS_BLOCK - 1) & ~(uint64_t)(SYS_BLOCK - 1);
 }
 void segment_path(const struct log *l, uint64_t first_lsn, char ret_path[LOG_PATH_MAX * 2]);
+/* The whole file in memory that the caller frees (NULL when it is empty). */
+PARKS int segment_read(struct sys *s, const char *path, uint8_t **ret_p, size_t *ret_len,
+	struct err_note *note);
+/* The highest durable lsn that whole headers of this log speak of, from an offset on. */
+uint64_t segment_durable(
+	const uint8_t *p, size_t len, size_t at, uint64_t uuid_hi, uint64_t uuid_lo);
 /* What segment i holds behind this index was taken back by a later one. */
 uint64_t segment_kept(const struct log *l, uint32_t i);
 /* Makes the last segment one that follows l->place, with its BEGIN written. */
