@@ -55,8 +55,27 @@ static int unreadable(struct err_note *note, int rc, const struct coord_item *it
 		it->key);
 }
 
-static int state_of(const struct coord_item *it, struct coord_state *ret_st, struct err_note *note)
+typedef int parse_fn(const struct coord_item *it, void *ret_value, struct err_note *note);
+
+/* value: what is put, and after 0 or E_CONFLICT what is there, of len bytes; its revision is the
+ * item's. */
+PARKS static int swap(struct coord *c, uint64_t expected_revision, uint64_t until_ns,
+	struct coord_item *it, parse_fn *parse, void *value, size_t len, struct err_note *note)
 {
+	int rc = c->ops->swap(c, expected_revision, until_ns, it, note), bad = 0;
+
+	if (rc == 0)
+		check(it->revision > expected_revision);
+	else if (rc == E_CONFLICT && it->revision == 0)
+		memset(value, 0, len);
+	else if (rc == E_CONFLICT)
+		bad = parse(it, value, note);
+	return bad < 0 ? bad : rc;
+}
+
+static int state_of(const struct coord_item *it, void *ret_state, struct err_note *note)
+{
+	struct coord_state *ret_st = ret_state;
 	int rc = coord_state_parse(bytes_of(it->text, strlen(it->text)), ret_st);
 
 	if (rc < 0)
@@ -93,29 +112,21 @@ int coord_swap(struct coord *c, uint32_t shard, uint64_t expected_revision,
 {
 	struct coord_state now = *to;
 	struct coord_item it = { 0 };
-	int rc, bad;
+	int rc;
 
 	shard_key(&it, shard);
 	coord_state_print(to, it.text);
-	rc = c->ops->swap(c, expected_revision, until_ns, &it, note);
-	if (rc == 0) {
-		check(it.revision > expected_revision);
-		now.revision = it.revision;
+	rc = swap(c, expected_revision, until_ns, &it, state_of, &now, sizeof now, note);
+	now.revision = it.revision;
+	if (rc == 0 || rc == E_CONFLICT)
 		*ret_now = now;
-	} else if (rc == E_CONFLICT && it.revision == 0) {
-		*ret_now = (struct coord_state){ 0 };
-	} else if (rc == E_CONFLICT) {
-		bad = state_of(&it, &now, note);
-		if (bad < 0)
-			return bad;
-		*ret_now = now;
-	}
 	return rc;
 }
 
 /* ---- nodes ---- */
-static int node_of(const struct coord_item *it, struct coord_node *ret_n, struct err_note *note)
+static int node_of(const struct coord_item *it, void *ret_node, struct err_note *note)
 {
+	struct coord_node *ret_n = ret_node;
 	char key[COORD_KEY_MAX];
 	int rc = coord_node_parse(bytes_of(it->text, strlen(it->text)), ret_n);
 
@@ -192,23 +203,14 @@ int coord_node_put(struct coord *c, uint64_t expected_revision, const struct coo
 {
 	struct coord_node now = *to;
 	struct coord_item it = { 0 };
-	int rc, bad;
+	int rc;
 
 	node_key(&it, to->id);
 	coord_node_print(to, it.text);
-	rc = c->ops->swap(c, expected_revision, until_ns, &it, note);
-	if (rc == 0) {
-		check(it.revision > expected_revision);
-		now.revision = it.revision;
+	rc = swap(c, expected_revision, until_ns, &it, node_of, &now, sizeof now, note);
+	now.revision = it.revision;
+	if (rc == 0 || rc == E_CONFLICT)
 		*ret_now = now;
-	} else if (rc == E_CONFLICT && it.revision == 0) {
-		*ret_now = (struct coord_node){ 0 };
-	} else if (rc == E_CONFLICT) {
-		bad = node_of(&it, &now, note);
-		if (bad < 0)
-			return bad;
-		*ret_now = now;
-	}
 	return rc;
 }
 

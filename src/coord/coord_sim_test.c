@@ -28,18 +28,23 @@ static int contract_main(struct sys *s, void *arg)
 	return 0;
 }
 
-static void the_contract_holds(void **state)
+static void run_quiet(uint64_t seed, sim_main_fn *main_fn, uint64_t seconds)
 {
-	struct sim *w = sim_new(1, &sim_no_faults);
+	struct sim *w = sim_new(seed, &sim_no_faults);
 	struct sim_node *n = sim_node_add(w, "a", DISK_BYTES);
-	struct coord_sim *cs = coord_sim_new(w, 1, &coord_sim_quiet);
+	struct coord_sim *cs = coord_sim_new(w, seed, &coord_sim_quiet);
 
-	sim_node_start(n, contract_main, cs);
-	sim_run(w, 100 * SYS_SEC);
+	sim_node_start(n, main_fn, cs);
+	sim_run(w, seconds * SYS_SEC);
 	assert_false(sim_node_up(n));
 	assert_int_equal(sim_node_result(n), 0);
 	sim_free(w);
 	coord_sim_free(cs);
+}
+
+static void the_contract_holds(void **state)
+{
+	run_quiet(1, contract_main, 100);
 }
 
 /* ---- races, when everything does ---- */
@@ -237,16 +242,7 @@ static int late_main(struct sys *s, void *arg)
 
 static void an_unanswered_swap_may_come_after_a_read(void **state)
 {
-	struct sim *w = sim_new(3, &sim_no_faults);
-	struct sim_node *n = sim_node_add(w, "a", DISK_BYTES);
-	struct coord_sim *cs = coord_sim_new(w, 3, &coord_sim_quiet);
-
-	sim_node_start(n, late_main, cs);
-	sim_run(w, 200 * SYS_SEC);
-	assert_false(sim_node_up(n));
-	assert_int_equal(sim_node_result(n), 0);
-	sim_free(w);
-	coord_sim_free(cs);
+	run_quiet(3, late_main, 200);
 }
 
 int main(void)
