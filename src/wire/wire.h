@@ -31,7 +31,7 @@
 #include "wire/words.h"
 #include <stdio.h>
 
-enum { WIRE_VERSION = 1, WIRE_OPS_MAX = 256 /* opcodes are below */ };
+enum { WIRE_VERSION = 2, WIRE_OPS_MAX = 256 /* opcodes are below */ };
 
 /* n encoded SUBs, len bytes in all.  All zero is an empty list. */
 struct wire_list { const uint8_t *p; uint32_t len, n; uint16_t version; };

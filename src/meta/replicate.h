@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* replicate.h: one running replica of a shard.  Carries out what core/replica.h decides, with the
+ * rows (db.h), coord and the other replicas over rpc; so every shard is served, also one that is
+ * alone.
+ *
+ * Who serves requests gets the rows with lead() and gives them back in leave(); in between they are
+ * its own.  All calls come on the loop of the replica. */
+#ifndef META_REPLICATE_H
+#define META_REPLICATE_H
+#include "coord/coord.h"
+#include "core/replica.h"
+#include "meta/db.h"
+#include "rpc/rpc.h"
+
+struct replicate;
+struct replicate_calls {
+	/* This replica leads under epoch and its rows are here: serve.  An error ends the
+	 * replica. */
+	PARKS int (*lead)(void *arg, struct db *db, uint64_t epoch, struct err_note *note);
+	/* It leads no more: from now on nothing is answered.  Must not park.  Only after lead() was
+	 * called, maybe while it still parks. */
+	void (*stop)(void *arg);
+	/* After stop(), and after lead() has returned: returns when nobody touches the rows. */
+	PARKS void (*leave)(void *arg);
+	/* As in db_opts; only while it leads.  Must not park. */
+	void (*sealing)(void *arg);
+	void (*moved)(void *arg, uint64_t written, uint64_t synced);
+	/* It cannot go on: nothing is written any more.  Must not park. */
+	void (*failed)(void *arg, int rc, const struct err_note *note);
+};
+struct replicate_opts {
+	const char *dir;         /* of log, tree and the replica's own mark; made when missing */
+	const struct db_opts *db; /* limits; its dir and calls are set here; NULL: defaults */
+	struct coord *coord;     /* outlives the replica */
+	uint32_t shard;
+	uint64_t id;             /* of this replica, which is its node's; not 0 */
+	/* The first state, when coord has none: this replica alone, and so many to become.  0: an
+	 * error, for somebody else begins. */
+	uint32_t first_target;
+	const struct replica_limits *limits; /* NULL: the defaults */
+	struct bytes token;      /* with which replicas greet each other */
+	const struct replicate_calls *calls;
+	void *arg;
+};
+/* Returns when the log is open and the replica takes part; who leads is told by the calls. */
+PARKS int replicate_open(struct sys *s, const struct replicate_opts *o, struct replicate **ret_r,
+	struct err_note *note);
+/* Hands over when it leads and another could (until_ns at most), gives the rows back, closes them.
+ * NULL is fine. */
+PARKS int replicate_close(struct replicate *r, uint64_t until_ns, struct err_note *note);
+
+/* What other replicas say comes as OP_replica_say over connections with admin rights: the server
+ * hands it on.  RPC_INLINE. */
+void replicate_on_say(struct replicate *r, struct rpc_request *req);
+
+/* R8.  What the rows say now may be answered: no other replica can have changed them. */
+bool replicate_may_read(struct replicate *r);
+/* Parks until what was read at read_ns may be answered.  E_NOTPRIMARY, E_TIMEOUT, E_CANCELED. */
+PARKS int replicate_read_settle(struct replicate *r, uint64_t read_ns, uint64_t until_ns);
+/* The address of the one that leads as far as is known here; "" when it is not. */
+void replicate_hint(const struct replicate *r, char ret_addr[SYS_ADDR_MAX]);
+/* Addresses of all nodes with metadata, this one included; how many. */
+uint32_t replicate_nodes(const struct replicate *r, char (*ret_addrs)[SYS_ADDR_MAX], uint32_t max);
+
+/* ---- for the operator ---- */
+int replicate_target(struct replicate *r, uint32_t size); /* of the set; only the one that leads */
+int replicate_handover(struct replicate *r, uint64_t to_id); /* 0: to whoever is fit */
+int replicate_force(struct replicate *r); /* R13: lead with what is here, accept the loss */
+struct replicate_peer_status {
+	uint64_t id, written, synced;
+	bool in_sync, connected;
+};
+struct replicate_status {
+	uint64_t id, incarnation, epoch, primary, last, written, synced, commit, synced_commit;
+	enum replica_state state;
+	uint32_t target_size, n_peers;
+	struct replicate_peer_status peers[REPLICA_PEERS_MAX];
+};
+void replicate_status(const struct replicate *r, struct replicate_status *ret_st);
+#endif
