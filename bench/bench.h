@@ -15,7 +15,7 @@ enum bench_op { BENCH_PUT, BENCH_GET, BENCH_STAT, BENCH_CREATE /* put of a new k
 enum { KEY_BYTES = 16, INLINE_MAX = 4096 };
 
 struct bench_opts {
-	const char *peer;        /* "redis" or "wadi" */
+	const char *peer;        /* "redis", "etcd" or "wadi" */
 	const char *addr;        /* HOST:PORT */
 	enum bench_op op;
 	uint32_t conns, depth;   /* depth: requests sent together, then all replies awaited */
@@ -24,7 +24,7 @@ struct bench_opts {
 	bool in_order;           /* each key once, then the end (filling); else at random */
 	bool durable;
 	uint64_t warm_ns, run_ns; /* not in_order: how long */
-	int pid;                 /* server, for its processor time; 0: not read */
+	const char *pids;        /* "12,13": their processor time is read; NULL: nobody's */
 	uint64_t seed;
 };
 
@@ -51,7 +51,7 @@ struct proto {
 	/* Whole reply: does it say that the request was done? */
 	bool (*good)(struct bench *b, struct conn *c, const uint8_t *p, size_t len);
 };
-extern const struct proto proto_redis, proto_wadi;
+extern const struct proto proto_redis, proto_etcd, proto_wadi;
 
 struct conn {
 	int fd;
@@ -76,7 +76,7 @@ int bench_run(struct bench *b, struct bench_result *ret_r);
 /* ---- helpers of main.c's parts ---- */
 void key_of(uint64_t number, char to[KEY_BYTES]); /* 16 digits, well mixed: no order in them */
 uint64_t now_ns(void);
-uint64_t cpu_ns_of(int pid);                      /* all threads, user and system */
+uint64_t cpu_ns_of(const char *pids);             /* all threads, user and system */
 int dial(const char *addr);                       /* blocking, TCP_NODELAY; -1 and says why */
 void hang_up(int fd);
 int send_all(int fd, const void *p, size_t len);

@@ -86,14 +86,14 @@ static void window(struct large *l, struct worker *w, struct bench_result *ret_r
 		nap(o->warm_ns);
 	atomic_store(&measuring, true);
 	began = now_ns();
-	cpu = cpu_ns_of(o->pid);
+	cpu = cpu_ns_of(o->pids);
 	if (o->in_order)
 		join(w, o->conns);
 	else
 		nap(o->run_ns);
 	atomic_store(&measuring, false);
 	ret_r->wall_ns = now_ns() - began;
-	ret_r->cpu_ns = cpu_ns_of(o->pid) - cpu;
+	ret_r->cpu_ns = cpu_ns_of(o->pids) - cpu;
 	atomic_store(&stopping, true);
 	if (!o->in_order)
 		join(w, o->conns);

@@ -181,12 +181,12 @@ static int measure(struct run *r, struct bench_result *ret_r)
 	if (!o->in_order && turns_until(r, r->now_ns + o->warm_ns) < 0)
 		return -1;
 	r->measuring = true;
-	cpu = cpu_ns_of(o->pid);
+	cpu = cpu_ns_of(o->pids);
 	began = r->now_ns = now_ns();
 	if (turns_until(r, o->in_order ? UINT64_MAX : began + o->run_ns) < 0)
 		return -1;
 	ret_r->wall_ns = now_ns() - began;
-	ret_r->cpu_ns = cpu_ns_of(o->pid) - cpu;
+	ret_r->cpu_ns = cpu_ns_of(o->pids) - cpu;
 	r->measuring = false;
 	r->stopping = true;
 	if (turns_until(r, UINT64_MAX) < 0)

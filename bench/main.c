@@ -9,10 +9,11 @@
 #include <string.h>
 
 static const char usage[] =
-	"usage: wadi-bench load --peer redis|wadi --addr HOST:PORT --op put|get|stat|create\n"
-	"       wadi-bench sync DIR SECONDS\n"
+	"usage: wadi-bench load --peer redis|etcd|wadi --addr HOST:PORT\n"
+	"           --op put|get|stat|create\n"
 	"           [--conns N] [--depth N] [--size BYTES] [--keys N] [--first N] [--fill]\n"
-	"           [--durable] [--warm SECONDS] [--seconds SECONDS] [--pid SERVER] [--seed N]\n";
+	"           [--durable] [--warm SECONDS] [--seconds SECONDS] [--pid SERVER,..] [--seed N]\n"
+	"       wadi-bench sync DIR SECONDS\n";
 
 enum { OPT_PEER = 256, OPT_ADDR, OPT_OP, OPT_CONNS, OPT_DEPTH, OPT_SIZE, OPT_KEYS, OPT_FIRST,
 	OPT_FILL, OPT_DURABLE, OPT_WARM, OPT_SECONDS, OPT_PID, OPT_SEED };
@@ -65,10 +66,16 @@ static int take(struct bench_opts *o, int which, const char *arg)
 	case OPT_DURABLE: o->durable = true; return 0;
 	case OPT_WARM: o->warm_ns = seconds(arg); return 0;
 	case OPT_SECONDS: o->run_ns = seconds(arg); return 0;
-	case OPT_PID: o->pid = (int)number(arg); return 0;
+	case OPT_PID: o->pids = arg; return 0;
 	case OPT_SEED: o->seed = number(arg); return 0;
 	default: return -1;
 	}
+}
+
+static const struct proto *proto_of(const char *peer)
+{
+	return strcmp(peer, "redis") == 0 ? &proto_redis :
+		strcmp(peer, "etcd") == 0 ? &proto_etcd : &proto_wadi;
 }
 
 static int load_main(int argc, char **argv)
@@ -85,7 +92,7 @@ static int load_main(int argc, char **argv)
 		return fputs(usage, stderr), 2;
 	if (b.o.conns == 0 || b.o.depth == 0 || b.o.keys == 0)
 		return fputs(usage, stderr), 2;
-	b.proto = strcmp(b.o.peer, "redis") == 0 ? &proto_redis : &proto_wadi;
+	b.proto = proto_of(b.o.peer);
 	b.value = malloc(b.o.value_bytes + 1);
 	check(b.value != NULL);
 	fill_random(b.o.seed + 3, b.value, b.o.value_bytes);

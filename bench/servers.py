@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import urllib.request
 
 
 def free_port():
@@ -158,3 +159,73 @@ class Wadi(Server):
     def ready(self):
         return subprocess.run([self.binary(), "status", "--wait", "1s", "--quiet",
                                "--url", self.url()], capture_output=True).returncode == 0
+
+
+class EtcdMember(Server):
+    name = "etcd"
+
+    def __init__(self, parent, name, peer_port, initial):
+        self.member, self.peer_port, self.initial = name, peer_port, initial
+        super().__init__(parent)
+
+    def command(self):
+        here, peer = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{self.peer_port}"
+        return ["etcd", "--name", self.member, "--data-dir", os.path.join(self.directory, "data"),
+                "--listen-client-urls", here, "--advertise-client-urls", here,
+                "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+                "--initial-cluster", self.initial, "--log-level", "warn"]
+
+    def ready(self):
+        return self.listens()
+
+
+class Etcd:
+    """Three members with the defaults of etcd.  Any of them would pass on what it is asked; the one
+    that leads is asked itself."""
+    name = "etcd"
+
+    def __init__(self, parent):
+        ports = [free_port() for _ in range(3)]
+        initial = ",".join(f"m{i}=http://127.0.0.1:{port}" for i, port in enumerate(ports))
+        self.members = []
+        try:
+            for i, port in enumerate(ports):
+                self.members.append(EtcdMember(parent, f"m{i}", port, initial))
+            self.leader = self.find_leader()
+        except BaseException:
+            self.stop()
+            raise
+
+    def find_leader(self):
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            for member in self.members:
+                if self.leads(member):
+                    return member
+            time.sleep(0.1)
+        raise RuntimeError("etcd: none of the three leads")
+
+    @staticmethod
+    def leads(member):
+        request = urllib.request.Request(f"http://127.0.0.1:{member.port}/v3/maintenance/status",
+                                         data=b"{}")
+        try:
+            with urllib.request.urlopen(request, timeout=2) as answer:
+                status = json.load(answer)
+        except (OSError, ValueError):
+            return False
+        return status.get("leader", "0") == status["header"]["member_id"]
+
+    def target(self):
+        pids = ",".join(str(member.pid) for member in self.members)
+        return ["--peer", "etcd", "--addr", f"127.0.0.1:{self.leader.port}", "--pid", pids]
+
+    def environment(self):
+        return {}
+
+    def settle(self):
+        time.sleep(2)  # its ticks are never quite still
+
+    def stop(self):
+        for member in self.members:
+            member.stop()

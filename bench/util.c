@@ -29,14 +29,14 @@ uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-uint64_t cpu_ns_of(int pid)
+static uint64_t cpu_ns_of_one(long pid)
 {
 	char path[64], text[1024], *p;
 	unsigned long long user = 0, system = 0;
 	FILE *f;
 	size_t n;
 
-	snprintf(path, sizeof path, "/proc/%d/stat", pid);
+	snprintf(path, sizeof path, "/proc/%ld/stat", pid);
 	if ((f = fopen(path, "r")) == NULL)
 		return 0;
 	n = fread(text, 1, sizeof text - 1, f);
@@ -52,6 +52,18 @@ uint64_t cpu_ns_of(int pid)
 	user = strtoull(p, &p, 10);
 	system = strtoull(p, &p, 10);
 	return (user + system) * (1000000000u / (uint64_t)sysconf(_SC_CLK_TCK));
+}
+
+uint64_t cpu_ns_of(const char *pids)
+{
+	uint64_t sum = 0;
+	char *end;
+
+	while (pids != NULL && *pids != '\0') {
+		sum += cpu_ns_of_one(strtol(pids, &end, 10));
+		pids = *end == ',' ? end + 1 : NULL;
+	}
+	return sum;
 }
 
 int dial(const char *addr)

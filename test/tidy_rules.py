@@ -15,7 +15,7 @@ LAYERS = {
     "rpc": DOOR + ["wire"],
     "coord": WIRED,
     "under": WIRED,
-    "meta": WIRED,
+    "meta": WIRED + ["coord"],  # a running replica asks it who leads
     "store": WIRED,
     "control": PLANES,
     "lineage": PLANES,
