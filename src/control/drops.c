@@ -38,14 +38,16 @@ static PARKS int ask(struct server *s, struct rpc_conn *conn, uint16_t op, const
 
 static PARKS int send_extents(struct server *s, struct rpc_conn *conn, struct wire_list_builder *l)
 {
-	struct msg_extent_drop m = { .epoch = SHARD_EPOCH, .extents = wire_list_end(l) };
+	struct msg_extent_drop m = { .epoch = shard_epoch(s->ctl->sh),
+		.extents = wire_list_end(l) };
 
 	return l->n == 0 ? 0 : ask(s, conn, OP_extent_drop, &m);
 }
 
 static PARKS int send_egroups(struct server *s, struct rpc_conn *conn, struct wire_list_builder *l)
 {
-	struct msg_egroup_drop m = { .epoch = SHARD_EPOCH, .egroups = wire_list_end(l) };
+	struct msg_egroup_drop m = { .epoch = shard_epoch(s->ctl->sh),
+		.egroups = wire_list_end(l) };
 
 	return l->n == 0 ? 0 : ask(s, conn, OP_egroup_drop, &m);
 }

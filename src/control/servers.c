@@ -195,7 +195,7 @@ PARKS void on_store_register(void *arg, struct rpc_request *r)
 	if (rc == 0)
 		rc = take_in(ctl, &c, r, &m, &s);
 	if (rc == 0) {
-		ok = (struct msg_store_ok){ s->id, SHARD_EPOCH,
+		ok = (struct msg_store_ok){ s->id, shard_epoch(ctl->sh),
 			bytes_of(ctl->cap_key, sizeof ctl->cap_key) };
 		note_devices(s, m.devices);
 		if (rpc_conn_open(r->conn))
@@ -207,7 +207,7 @@ PARKS void on_store_register(void *arg, struct rpc_request *r)
 void on_heartbeat(void *arg, struct rpc_request *r)
 {
 	struct control *ctl = arg;
-	struct msg_heartbeat_ok ok = { SHARD_EPOCH, sys_wall_ms(ctl->sys) };
+	struct msg_heartbeat_ok ok = { shard_epoch(ctl->sh), sys_wall_ms(ctl->sys) };
 	struct msg_heartbeat m;
 	struct shard_call c;
 	struct server *s = NULL;

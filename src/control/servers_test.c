@@ -41,7 +41,7 @@ static void on_extent_drop(void *arg, struct rpc_request *r)
 	struct msg_extent_drop m;
 
 	check(msg_extent_drop_get(r->body.p, r->body.len, r->version, &m) == 0);
-	check(m.epoch == SHARD_EPOCH);
+	check(m.epoch == shard_epoch(serve_shard(kit.v)));
 	st.n_extents += m.extents.n;
 	while (sub_extent_id_next(&m.extents, &st.last))
 		;
@@ -101,7 +101,7 @@ static int say_register(struct rpc_conn *c, uint64_t uuid, uint64_t incarnation)
 	if (rc < 0)
 		return rc;
 	check(ok.cap_key.len == TOKEN_KEY_BYTES);
-	check(ok.epoch == SHARD_EPOCH);
+	check(ok.epoch == shard_epoch(serve_shard(kit.v)));
 	check(st.server == 0 || st.server == ok.server); /* an uuid keeps its number */
 	st.server = ok.server;
 	return 0;

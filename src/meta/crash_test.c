@@ -2,6 +2,7 @@
 /* However a shard ends, what it finds when it starts again is what it was after some request, no
  * earlier than the last one acknowledged; and everything adds up. */
 #include "base/prng.h"
+#include "meta/alone_test.h"
 #include "meta/inside.h"
 #include "sys/sim/sim.h"
 #include <setjmp.h>
@@ -173,16 +174,18 @@ static int process(struct sys *s, void *arg)
 	const int *least = arg;
 	static const struct db_opts db = { .merge_every_ns = 20 * SYS_MS,
 		.log_segment_bytes = 1 << 16 };
-	struct shard_opts o = { .dir = "/meta", .slab_bytes = 4 << 20, .db = &db };
+	struct shard_opts o = { .slab_bytes = 4 << 20, .epoch = 1 };
 	struct shard_call c = { .who = { .admin = true }, .version = WIRE_VERSION };
 	struct err_note note = { "" };
+	struct alone a;
 	struct shard *sh;
 	int rc;
 
-	rc = shard_open(s, &o, &sh, &note);
+	rc = alone_open(&a, s, "/meta", &db, &o, &note);
 	if (rc == E_CANCELED)
 		return 0;
 	must(rc, &note);
+	sh = a.sh;
 	shard_audit(sh);
 	openings++;
 	check(session_open(sh, &c.who, 1, 1, &c.session) == 0);
@@ -195,7 +198,7 @@ static int process(struct sys *s, void *arg)
 	if (sh->failed == 0)
 		shard_audit(sh);
 	session_close(sh, c.session);
-	(void)shard_close(sh, &note);
+	(void)alone_close(&a, &note);
 	return 0;
 }
 

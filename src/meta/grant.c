@@ -254,7 +254,7 @@ static void part_add(struct shard *sh, struct wire_list_builder *l, const struct
 	struct cap cap = { .egroup = p->egroup,
 		.job = ask->domain,
 		.ops = CAP_WRITE,
-		.epoch = SHARD_EPOCH,
+		.epoch = sh->epoch,
 		.extent_first = p->extent_first,
 		.extent_count = p->extent_count,
 		.credit_bytes = p->credit_bytes,
@@ -264,7 +264,7 @@ static void part_add(struct shard *sh, struct wire_list_builder *l, const struct
 
 	cap_fill(sh, &cap, code);
 	s = (struct sub_grant_part){ .egroup = p->egroup,
-		.epoch = SHARD_EPOCH,
+		.epoch = sh->epoch,
 		.credit_bytes = p->credit_bytes,
 		.extent_first = p->extent_first,
 		.extent_count = p->extent_count,

@@ -77,9 +77,9 @@ struct shard {
 	struct db *db;
 	struct slab *slab;
 	struct large *large;       /* storage servers and what is on them: large_own.h */
-	struct group fibers, db_fibers;
-	struct shard_opts opts;
-	int failed;          /* the log's code once it has failed */
+	struct group fibers;
+	int failed;          /* the code of shard_stop() */
+	uint64_t epoch;      /* under which it leads */
 	uint64_t life;       /* number of this start: slab slots of others are lost */
 	uint64_t seed;       /* of hashes that clients could otherwise make collide */
 	struct map buckets;  /* id -> struct bucket */
@@ -126,7 +126,10 @@ void shard_look_end(struct shard *sh); /* the rows stay the caller's; NULL is fi
 static inline int shard_ready(const struct shard *sh, struct shard_call *c)
 {
 	c->sync = false;
-	return sh->failed == 0 ? 0 : err_set(&c->note, sh->failed, "the shard's log has failed");
+	if (sh->failed == 0)
+		return 0;
+	return err_set(&c->note, sh->failed, sh->failed == E_NOTPRIMARY
+		? "another replica leads" : "the shard's log has failed");
 }
 static inline uint64_t time_after(uint64_t ms, uint64_t more_ms) /* the end of time at the most */
 {

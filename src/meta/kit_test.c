@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "meta/kit_test.h"
+#include "meta/alone_test.h"
 #include "sys/sim/sim.h"
 #include <stdio.h>
 #include <stdlib.h>
 
 struct kit kit;
+static struct alone alone;
 static struct sim *world;
 static struct sim_node *node;
 static void (*running)(void);
@@ -22,10 +24,11 @@ static void open_shard(void)
 	static const struct db_opts db = { .memtable_bytes_max = 8 << 20,
 		.merge_every_ns = 50 * SYS_MS,
 		.log_segment_bytes = 1 << 18 };
-	struct shard_opts o = { .dir = "/meta", .slab_bytes = kit.slab_bytes, .db = &db };
+	struct shard_opts o = { .slab_bytes = kit.slab_bytes, .epoch = 1 };
 	struct err_note note;
 
-	must(shard_open(kit.sys, &o, &kit.sh, &note), &note);
+	must(alone_open(&alone, kit.sys, "/meta", &db, &o, &note), &note);
+	kit.sh = alone.sh;
 }
 
 static int main_fiber(struct sys *s, void *arg)
@@ -38,7 +41,7 @@ static int main_fiber(struct sys *s, void *arg)
 	open_shard();
 	running();
 	shard_audit(kit.sh);
-	must(shard_close(kit.sh, &note), &note);
+	must(alone_close(&alone, &note), &note);
 	return 0;
 }
 
@@ -62,9 +65,27 @@ void kit_restart(void)
 	struct err_note note;
 
 	shard_audit(kit.sh);
-	must(shard_close(kit.sh, &note), &note);
+	must(alone_close(&alone, &note), &note);
 	kit.c.session = NULL;
 	open_shard();
+	shard_audit(kit.sh);
+}
+
+void kit_stop(void)
+{
+	kit_sleep(10); /* what is not written yet would be given up: there is no replica to do it */
+	shard_audit(kit.sh);
+	shard_stop(kit.sh, E_NOTPRIMARY);
+}
+
+void kit_lead(void)
+{
+	struct shard_opts o = { .slab_bytes = kit.slab_bytes, .epoch = shard_epoch(kit.sh) + 1 };
+	struct err_note note;
+
+	must(alone_again(&alone, kit.sys, &o, &note), &note);
+	kit.sh = alone.sh;
+	kit.c.session = NULL;
 	shard_audit(kit.sh);
 }
 

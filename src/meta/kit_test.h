@@ -23,6 +23,10 @@ extern struct kit kit;
 
 void kit_run(void (*body)(void));
 void kit_restart(void);          /* closes, opens; sessions and buckets keep their ids */
+/* Another one leads for a moment: from stop() on nothing may change; then this one, in a higher
+ * epoch, over the rows as they are. */
+void kit_stop(void);
+void kit_lead(void);
 void kit_clock_jump(int64_t ms); /* of the wall */
 void kit_sleep(uint64_t ms);
 struct bytes kit_text(const char *s);

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include "base/prng.h"
+#include "meta/alone_test.h"
 #include "meta/large.h"
 #include "sys/uv/sys_uv.h"
 #include <stdio.h>
@@ -18,6 +19,7 @@ enum { MIB = 1 << 20, ROOM = 1 << 18 };
 
 struct world {
 	struct sys *sys;
+	struct alone alone;
 	struct shard *sh;
 	struct session *s, *other;
 	struct shard_call c;
@@ -32,13 +34,14 @@ static const uint8_t key[32] = { 7 };
 static void open_shard(struct world *w)
 {
 	const struct db_opts db = { .tree_bytes_max = 256 << 20, .log_segment_bytes = 1 << 20 };
-	struct shard_opts o = { .dir = w->dir, .slab_bytes = 8 * MIB, .db = &db };
+	struct shard_opts o = { .slab_bytes = 8 * MIB, .epoch = 1 };
 	struct large_policy p = { .cap_key = key };
 	struct principal admin = { .admin = true };
 	struct err_note note;
 
-	if (shard_open(w->sys, &o, &w->sh, &note) < 0)
+	if (alone_open(&w->alone, w->sys, w->dir, &db, &o, &note) < 0)
 		fail_msg("%s", note.text);
+	w->sh = w->alone.sh;
 	large_policy(w->sh, &p);
 	assert_int_equal(session_open(w->sh, &admin, 1, 2, &w->s), 0);
 	assert_int_equal(session_open(w->sh, &admin, 3, 4, &w->other), 0);
@@ -51,7 +54,7 @@ static void close_shard(struct world *w)
 
 	session_close(w->sh, w->s);
 	session_close(w->sh, w->other);
-	if (shard_close(w->sh, &note) < 0)
+	if (alone_close(&w->alone, &note) < 0)
 		fail_msg("%s", note.text);
 }
 

@@ -14,7 +14,9 @@
 enum { SERVE_OPS_MAX = 64 };
 struct serve {
 	struct sys *sys;
-	struct shard *sh;
+	struct group rows_fibers;
+	struct db *rows;
+	struct shard *sh; /* NULL: not open yet, or no more */
 	struct rpc_server *server;
 	struct rpc_service service;
 	struct serve_opts opts;
@@ -392,12 +394,22 @@ static void closed(void *arg, struct rpc_conn *rc)
 
 /* ---- life ---- */
 
+static void sealing(void *arg)
+{
+	struct serve *v = arg;
+
+	if (v->sh != NULL)
+		shard_sealing(v->sh);
+}
+
 static void moved(void *arg, uint64_t written, uint64_t synced)
 {
 	struct serve *v = arg;
 
 	v->written = written;
 	v->synced = synced;
+	if (v->sh != NULL)
+		shard_moved(v->sh, written, synced);
 	if (v->server != NULL)
 		rpc_release(v->server, written, synced);
 }
@@ -406,20 +418,41 @@ static void failed(void *arg, int rc, const struct err_note *note)
 {
 	struct serve *v = arg;
 
+	if (v->sh != NULL)
+		shard_stop(v->sh, rc);
 	if (v->opts.failed != NULL)
 		v->opts.failed(v->opts.arg, rc, note);
+}
+
+static PARKS int open_rows(struct serve *v, struct err_note *note)
+{
+	struct db_opts o = v->opts.db != NULL ? *v->opts.db : (struct db_opts){ .dir = NULL };
+
+	o.dir = v->opts.dir;
+	o.sealing = sealing;
+	o.moved = moved;
+	o.failed = failed;
+	o.arg = v;
+	group_init(&v->rows_fibers, sys_loop(v->sys));
+	return db_open(v->sys, &v->rows_fibers, &o, &v->rows, note);
+}
+
+static PARKS int close_rows(struct serve *v, struct err_note *note)
+{
+	int rc;
+
+	shard_close(v->sh); /* told of records to its end */
+	v->sh = NULL;
+	rc = db_close(v->rows, note);
+	(void)group_wait(&v->rows_fibers);
+	return rc;
 }
 
 int serve_open(
 	struct sys *s, const struct serve_opts *o, struct serve **ret_v, struct err_note *note)
 {
 	struct serve *v = calloc(1, sizeof *v);
-	struct shard_opts so = { .dir = o->dir,
-		.slab_bytes = o->slab_bytes,
-		.db = o->db,
-		.moved = moved,
-		.failed = failed,
-		.arg = v };
+	struct shard_opts so = { .slab_bytes = o->slab_bytes, .epoch = 1 };
 	int rc;
 
 	if (v == NULL)
@@ -435,7 +468,12 @@ int serve_open(
 		.closed = closed };
 	group_init(&v->laters, sys_loop(s));
 	v->laters.keep_going = true;
-	if ((rc = shard_open(s, &so, &v->sh, note)) < 0) {
+	if ((rc = open_rows(v, note)) < 0) {
+		free(v);
+		return rc;
+	}
+	if ((rc = shard_open(s, v->rows, &so, &v->sh, note)) < 0) {
+		(void)close_rows(v, NULL);
 		free(v);
 		return rc;
 	}
@@ -490,7 +528,7 @@ int serve_close(struct serve *v, struct err_note *note)
 	v->server = NULL;
 	if (v->guest.stop != NULL)
 		v->guest.stop(v->guest.arg);
-	rc = shard_close(v->sh, note);
+	rc = close_rows(v, note);
 	free(v);
 	return rc;
 }

@@ -7,9 +7,10 @@
 
 struct serve;
 struct serve_opts {
-	const char *dir;
+	const char *dir;          /* of the rows */
 	uint64_t slab_bytes;      /* as in shard_opts */
-	const struct db_opts *db; /* likewise */
+	const struct db_opts
+		*db; /* limits of the rows; its dir and calls are set here; NULL: defaults */
 	const struct auth *auth;  /* outlives the server; NULL: no token is anybody's */
 	/* The log has failed: what was not acknowledged never will be.  Must not park. */
 	void (*failed)(void *arg, int rc, const struct err_note *note);

@@ -414,6 +414,72 @@ static void some_waits_end_otherwise(void)
 	kit_leave();
 }
 
+/* ---- another replica leads ---- */
+
+static void who_leads_no_more_changes_nothing(void)
+{
+	struct waiting w;
+	struct group g;
+	uint64_t seen;
+
+	group_init(&g, sys_loop(kit.sys));
+	b = kit_bucket("b");
+	kit_client(1);
+	kit.c.number = 1;
+	check(kit_put_at(b, 0, "x", BYTES("one"), PUT_DURABLE, 0, 1000) == 0);
+	kit.c.number = 2;
+	check(kit_put(b, "y", "two", PUT_DURABLE) == 0);
+	kit.c.number = 0;
+	check(kit_get(b, "y", GET_CONSUME) == 0);
+	check(kit_put(b, "z", "dropped", 0) == 0);
+	wait_start(&g, &w, "never", 600000, 0);
+	kit_sleep(10);
+	kit_stop();
+	seen = shard_seen(kit.sh);
+	kit_sleep(10);
+	check(w.ended && w.rc == E_NOTPRIMARY);
+	check(group_wait(&g) == 0);
+	check(kit_get(b, "x", 0) == E_NOTPRIMARY);
+	check(kit_put(b, "new", "1", 0) == E_NOTPRIMARY);
+	check(kit_delete(b, 0, "x") == E_NOTPRIMARY);
+	check(kit_drop(b) == E_NOTPRIMARY);
+	check(kit_done(b, kit.get.inode) == E_NOTPRIMARY);
+	kit_sleep(3 * LIMIT_MARK_LAPSE_MS); /* the time of x is over, and that of the mark */
+	kit_leave();
+	kit_sleep(3 * LIMIT_MARK_LAPSE_MS);
+	check(shard_seen(kit.sh) == seen);
+}
+
+static void who_leads_next_finds_it_all(void)
+{
+	uint64_t inode;
+
+	b = kit_bucket("b");
+	kit_client(1);
+	kit.c.number = 9;
+	check(kit_put(b, "x", "one", PUT_DURABLE) == 0);
+	inode = kit.put.inode;
+	kit.c.number = 0;
+	check(kit_get(b, "x", GET_CONSUME) == 0);
+	kit_stop();
+	kit_leave();
+	kit_lead();
+	check(shard_epoch(kit.sh) == 2);
+	check(status().marks == 1);
+	kit_client(2);
+	check(kit_get(b, "x", 0) == E_CONFLICT); /* client 1 is reading it */
+	kit_leave();
+	kit_client(1);
+	check(session_last_number(kit.c.session) == 9);
+	kit.c.number = 9;
+	check(kit_put(b, "x", "one", PUT_DURABLE) == 0);
+	check(kit.put.inode == inode);
+	kit.c.number = 10;
+	check(kit_done(b, inode) == 0);
+	check(kit_get(b, "x", 0) == E_NOTFOUND);
+	kit_leave();
+}
+
 /* ---- time to live ---- */
 
 static void what_has_expired_is_gone(void)
@@ -508,6 +574,8 @@ int main(void)
 		TEST(a_mark_lapses_with_its_client),
 		TEST(who_waits_is_woken),
 		TEST(some_waits_end_otherwise),
+		TEST(who_leads_no_more_changes_nothing),
+		TEST(who_leads_next_finds_it_all),
 		TEST(what_has_expired_is_gone),
 		TEST(the_wall_clock_decides),
 	};

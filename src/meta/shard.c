@@ -43,6 +43,11 @@ uint64_t shard_life(const struct shard *sh)
 	return sh->life;
 }
 
+uint64_t shard_epoch(const struct shard *sh)
+{
+	return sh->epoch;
+}
+
 int shard_settle(struct shard *sh, const struct shard_call *c, uint64_t until_ns)
 {
 	uint64_t index = db_seen(sh->db);
@@ -59,35 +64,28 @@ int shard_settle(struct shard *sh, const struct shard_call *c, uint64_t until_ns
 	}
 }
 
-/* ---- what the rows say ---- */
+/* ---- what whoever owns the rows says ---- */
 
-static void sealing(void *arg)
+void shard_sealing(struct shard *sh)
 {
-	bucket_write_usage(arg);
+	if (sh->failed == 0)
+		bucket_write_usage(sh);
 }
 
-static void moved(void *arg, uint64_t written, uint64_t synced)
+void shard_moved(struct shard *sh, uint64_t written, uint64_t synced)
 {
-	struct shard *sh = arg;
-
 	check(synced <= written);
 	waitq_wake_all(&sh->moved);
-	if (sh->opts.moved != NULL)
-		sh->opts.moved(sh->opts.arg, written, synced);
 }
 
-static void failed(void *arg, int rc, const struct err_note *note)
+void shard_stop(struct shard *sh, int rc)
 {
-	struct shard *sh = arg;
-
 	check(rc < 0);
 	if (sh->failed != 0)
 		return;
 	sh->failed = rc;
 	waitq_wake_all(&sh->moved);
 	wait_wake_all(sh);
-	if (sh->opts.failed != NULL)
-		sh->opts.failed(sh->opts.arg, rc, note);
 }
 
 /* ---- the start ---- */
@@ -162,10 +160,10 @@ static int tidy(void *arg)
 	return 0;
 }
 
-static void init(struct shard *sh, struct sys *s, const struct shard_opts *o)
+static void init(struct shard *sh, struct sys *s, struct db *db)
 {
 	sh->sys = s;
-	sh->opts = *o;
+	sh->db = db;
 	list_init(&sh->dirty);
 	list_init(&sh->dropping);
 	list_init(&sh->keeping);
@@ -175,7 +173,6 @@ static void init(struct shard *sh, struct sys *s, const struct shard_opts *o)
 	waitq_init(&sh->moved);
 	waitq_init(&sh->tidy);
 	group_init(&sh->fibers, sys_loop(s));
-	group_init(&sh->db_fibers, sys_loop(s));
 	sys_secret(s, &sh->seed, sizeof sh->seed);
 }
 
@@ -209,33 +206,25 @@ static int load(struct shard *sh, struct err_note *note)
 	return rc < 0 ? err_set(note, rc, "no fiber left") : 0;
 }
 
-int shard_open(
-	struct sys *s, const struct shard_opts *o, struct shard **ret_sh, struct err_note *note)
+int shard_open(struct sys *s, struct db *db, const struct shard_opts *o, struct shard **ret_sh,
+	struct err_note *note)
 {
-	struct db_opts dbo = o->db != NULL ? *o->db : (struct db_opts){ .dir = NULL };
 	struct shard *sh = calloc(1, sizeof *sh);
 	int rc;
 
+	check(o->epoch > 0);
 	if (sh == NULL)
 		return err_set(note, E_NOMEM, "no memory for a shard");
-	init(sh, s, o);
+	init(sh, s, db);
+	sh->epoch = o->epoch;
 	sh->page = malloc(PAGE_BYTES);
 	rc = slab_new(o->slab_bytes != 0 ? o->slab_bytes : SHARD_SLAB_BYTES_DEFAULT, &sh->slab);
-	if (rc < 0 || sh->page == NULL) {
+	if (rc < 0 || sh->page == NULL)
+		rc = err_set(note, E_NOMEM, "no memory for a shard");
+	else
+		rc = load(sh, note);
+	if (rc < 0) {
 		fini(sh);
-		return err_set(note, E_NOMEM, "no memory for a shard");
-	}
-	dbo.dir = o->dir;
-	dbo.sealing = sealing;
-	dbo.moved = moved;
-	dbo.failed = failed;
-	dbo.arg = sh;
-	if ((rc = db_open(s, &sh->db_fibers, &dbo, &sh->db, note)) < 0) {
-		fini(sh);
-		return rc;
-	}
-	if ((rc = load(sh, note)) < 0) {
-		(void)shard_close(sh, NULL);
 		return rc;
 	}
 	*ret_sh = sh;
@@ -245,14 +234,12 @@ int shard_open(
 int shard_look(struct sys *s, struct db *db, void (*broken)(void *arg, const char *text), void *arg,
 	struct shard **ret_sh, struct err_note *note)
 {
-	struct shard_opts o = { .dir = NULL };
 	struct shard *sh = calloc(1, sizeof *sh);
 	int rc;
 
 	if (sh == NULL)
 		return err_set(note, E_NOMEM, "no memory for a shard");
-	init(sh, s, &o);
-	sh->db = db;
+	init(sh, s, db);
 	sh->broken = broken;
 	sh->broken_arg = arg;
 	rc = slab_new(LOOK_SLAB_BYTES, &sh->slab);
@@ -271,19 +258,15 @@ void shard_look_end(struct shard *sh)
 		fini(sh);
 }
 
-int shard_close(struct shard *sh, struct err_note *note)
+void shard_close(struct shard *sh)
 {
-	int rc;
-
 	if (sh == NULL)
-		return 0;
+		return;
 	check(sh->n_waiting == 0);
 	group_cancel(&sh->fibers);
 	(void)group_wait(&sh->fibers);
-	rc = db_close(sh->db, note);
-	(void)group_wait(&sh->db_fibers);
+	shard_sealing(sh); /* the sums of what is pending: nobody asks for them any more */
 	fini(sh);
-	return rc;
 }
 
 void shard_status(const struct shard *sh, struct shard_status *ret_st)

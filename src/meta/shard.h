@@ -11,7 +11,7 @@
  * (directory or name), E_DENIED (the bucket belongs to another job), E_INVALID (a flag, name or
  * combination that makes no sense), E_BUSY (merges or ids cannot keep up), E_UNKNOWN (a number that
  * has fallen out of its session's window), E_CORRUPT (a row that no version wrote), E_IO and E_FULL
- * (the log has failed: nothing is changed any more). */
+ * (the log has failed: nothing is changed any more), E_NOTPRIMARY (another replica leads). */
 #ifndef META_SHARD_H
 #define META_SHARD_H
 #include "core/meter.h"
@@ -24,24 +24,22 @@ struct shard;
 struct session;
 
 struct shard_opts {
-	const char *dir;     /* of the rows */
 	uint64_t slab_bytes; /* memory for small files; 0: SHARD_SLAB_BYTES_DEFAULT */
-	const struct db_opts
-		*db; /* limits of the rows; its dir and calls are set here; NULL: defaults */
-	/* Called on the loop, never parking: what waits for an index may go.  May be NULL. */
-	void (*moved)(void *arg, uint64_t written, uint64_t synced);
-	/* The log has failed: from now on every call refuses with rc.  May be NULL. */
-	void (*failed)(void *arg, int rc, const struct err_note *note);
-	void *arg;
+	uint64_t epoch;      /* under which it leads; above 0 */
 };
-#define SHARD_EPOCH 1 /* of a shard with one replica */
 #define SHARD_SLAB_BYTES_DEFAULT (UINT64_C(1) << 30)
 
-PARKS int shard_open(
-	struct sys *s, const struct shard_opts *o, struct shard **ret_sh, struct err_note *note);
-/* Ends its fibers, writes and syncs what is pending, frees.  No call may be under way.  NULL is
- * fine. */
-PARKS int shard_close(struct shard *sh, struct err_note *note);
+/* Over rows that may be written and stay somebody else's, who hands on what db.h tells, until
+ * shard_close(), and after that writes what is pending. */
+PARKS int shard_open(struct sys *s, struct db *db, const struct shard_opts *o,
+	struct shard **ret_sh, struct err_note *note);
+/* Ends its fibers, frees.  No call may be under way.  NULL is fine. */
+PARKS void shard_close(struct shard *sh);
+void shard_sealing(struct shard *sh);
+void shard_moved(struct shard *sh, uint64_t written, uint64_t synced);
+/* Another replica leads (E_NOTPRIMARY), or the log has failed: from now on nothing is written and
+ * every call refuses with rc; who waits in one is woken.  Only the first time counts. */
+void shard_stop(struct shard *sh, int rc);
 
 /* Who calls, and what the answer has to wait for. */
 struct shard_call {
@@ -55,8 +53,9 @@ struct shard_call {
 	struct err_note note; /* out: filled on failure */
 };
 uint64_t shard_seen(const struct shard *sh);
-int shard_failed(const struct shard *sh);    /* 0, or the log's code: nothing is written any more */
-uint64_t shard_life(const struct shard *sh); /* number of this start, from 1 */
+int shard_failed(const struct shard *sh);     /* 0, or the code of shard_stop() */
+uint64_t shard_life(const struct shard *sh);  /* number of this start, from 1 */
+uint64_t shard_epoch(const struct shard *sh); /* as opened */
 PARKS int shard_settle(struct shard *sh, const struct shard_call *c, uint64_t until_ns);
 
 /* ---- sessions ---- */
