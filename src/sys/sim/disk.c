@@ -7,6 +7,7 @@
  * (I4) a renamed directory commits everything before it, so the durable view never has a cycle. */
 #include "sys/sim/disk.h"
 #include "base/check.h"
+#include "base/hash.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -433,6 +434,37 @@ static void dir_crash(struct disk *d, struct inode *dir, struct dice *dice)
 	}
 }
 
+static void crash_begin(struct disk *d)
+{
+	list_each (it, &d->inodes) {
+		struct inode *n = container_of(it, struct inode, link);
+
+		check(n->opens == 0);
+		n->links = n == d->root;
+	}
+}
+
+static void crash_end(struct disk *d, struct dice *dice)
+{
+	while (!list_empty(&d->changes))
+		change_free(container_of(d->changes.next, struct change, link));
+	d->used_pages = 0;
+	dir_crash(d, d->root, dice);
+}
+
+uint32_t disk_crash_asking(struct disk *d, bool (*keep)(void *arg, uint32_t i), void *arg)
+{
+	uint32_t n = 0;
+	struct dice dice = { .mode = DICE_ASK, .keep = keep, .arg = arg, .n_asked = &n };
+
+	crash_begin(d);
+	list_each_safe (it, &d->changes)
+		if (keep(arg, n++))
+			change_commit(d, container_of(it, struct change, link));
+	crash_end(d, &dice);
+	return n;
+}
+
 void disk_crash(struct disk *d, struct prng *p, uint32_t torn_ppm)
 {
 	static const uint8_t modes[4] = { DICE_MIXED, DICE_MIXED, DICE_LOSE, DICE_KEEP };
@@ -442,12 +474,7 @@ void disk_crash(struct disk *d, struct prng *p, uint32_t torn_ppm)
 
 	dice.mode = modes[coins >> 1 & 3];
 	dice.seed = prng_next(p);
-	list_each (it, &d->inodes) {
-		struct inode *n = container_of(it, struct inode, link);
-
-		check(n->opens == 0);
-		n->links = n == d->root;
-	}
+	crash_begin(d);
 	list_each_safe (it, &d->changes) {
 		struct change *c = container_of(it, struct change, link);
 		bool keep = prng_next(p) & 1;
@@ -458,8 +485,99 @@ void disk_crash(struct disk *d, struct prng *p, uint32_t torn_ppm)
 		if (keep && !stopped)
 			change_commit(d, c);
 	}
-	while (!list_empty(&d->changes))
-		change_free(container_of(d->changes.next, struct change, link));
-	d->used_pages = 0;
-	dir_crash(d, d->root, &dice);
+	crash_end(d, &dice);
+}
+
+/* ---- copies ---- */
+/* The inode of the copy that stands at the same place of its list. */
+static struct inode *twin(
+	const struct disk *to, const struct disk *from, const struct inode *of)
+{
+	const struct list *at = to->inodes.next;
+
+	if (of == NULL)
+		return NULL;
+	list_each (it, &from->inodes) {
+		if (it == &of->link)
+			return container_of(at, struct inode, link);
+		at = at->next;
+	}
+	check(false); /* every inode is in the list of its disk */
+	return NULL;
+}
+
+static void names_copy(struct disk *to, const struct disk *from, struct names *l,
+	const struct names *old)
+{
+	for (uint32_t i = 0; i < old->n; i++)
+		names_set(l, old->e[i].name, twin(to, from, old->e[i].to));
+}
+
+static void change_copy(struct disk *to, const struct disk *from, const struct change *old)
+{
+	struct change *c = must(calloc(1, sizeof *c));
+
+	c->at_ns = old->at_ns;
+	list_push(&to->changes, &c->link);
+	for (int i = 0; i < 2; i++) {
+		const struct slot *s = &old->slots[i];
+
+		if (s->dir == NULL)
+			continue;
+		c->slots[i] = (struct slot){ twin(to, from, s->dir), twin(to, from, s->to),
+			must(strdup(s->name)) };
+		c->slots[i].dir->refs++;
+		if (s->to != NULL)
+			c->slots[i].to->refs++;
+	}
+}
+
+static void inode_copy(struct disk *to, const struct disk *from, const struct inode *old)
+{
+	struct inode *n = twin(to, from, old);
+
+	n->links = old->links;
+	image_copy(&n->image, &old->image);
+	if (n->links > 0)
+		to->used_pages += n->image.used_pages; /* (I3) */
+	names_copy(to, from, &n->now, &old->now);
+	names_copy(to, from, &n->was, &old->was);
+}
+
+void disk_copy(struct disk *to, const struct disk *from)
+{
+	disk_init(to, from->capacity_pages * PAGE_BYTES);
+	to->full = from->full;
+	inode_put(to->root);
+	list_each (it, &from->inodes)
+		(void)inode_new(to, container_of(it, struct inode, link)->is_dir);
+	to->root = twin(to, from, from->root);
+	list_each (it, &from->inodes)
+		inode_copy(to, from, container_of(it, struct inode, link));
+	list_each (it, &from->changes)
+		change_copy(to, from, container_of(it, struct change, link));
+	/* The reference of inode_new() is the root's; of all others it goes, and takes those along
+	 * that only a handle held. */
+	list_each_safe (it, &to->inodes) {
+		struct inode *n = container_of(it, struct inode, link);
+
+		if (n != to->root)
+			inode_put(n);
+	}
+}
+
+static uint64_t dir_sum(const struct inode *dir, uint64_t sum)
+{
+	for (uint32_t i = 0; i < dir->now.n; i++) {
+		const struct entry *e = &dir->now.e[i];
+
+		sum = hash64(sum, e->name, strlen(e->name) + 1);
+		sum = e->to->is_dir ? dir_sum(e->to, sum) : image_sum(&e->to->image, sum);
+	}
+	return hash64(sum, &dir->now.n, sizeof dir->now.n);
+}
+
+uint64_t disk_sum(const struct disk *d)
+{
+	return dir_sum(d->root, 0);
 }

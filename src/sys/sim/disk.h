@@ -66,4 +66,11 @@ void disk_account(struct disk *d, const struct inode *n, uint64_t pages_before);
 
 /* Power cut: no handle may be open. */
 void disk_crash(struct disk *d, struct prng *p, uint32_t torn_ppm);
+/* The same where keep(arg, i) decides what is kept, change by change and sector by sector; returns
+ * how many decisions there were.  They come in one order for equal answers. */
+uint32_t disk_crash_asking(struct disk *d, bool (*keep)(void *arg, uint32_t i), void *arg);
+/* to becomes what from is, with what is not synced, but without its handles and what only they
+ * hold. */
+void disk_copy(struct disk *to, const struct disk *from);
+uint64_t disk_sum(const struct disk *d); /* of all names and bytes that programs see */
 #endif

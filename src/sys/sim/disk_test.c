@@ -313,6 +313,32 @@ static void a_rename_is_atomic(void **state)
 	assert_in_range(before, SEEDS / 4, 3 * SEEDS / 4);
 }
 
+static bool keep_one(void *arg, uint32_t i)
+{
+	return i == *(uint32_t *)arg;
+}
+
+/* Whichever change a power cut keeps, it leaves the same of a disk and of its copy. */
+static void a_copy_is_equal(void)
+{
+	uint32_t n = 1;
+
+	for (uint32_t i = 0; i <= n; i++) {
+		struct disk one, two;
+		uint64_t now = disk_sum(&disk);
+
+		disk_copy(&one, &disk);
+		disk_copy(&two, &one);
+		assert_true(disk_sum(&two) == now);
+		n = disk_crash_asking(&one, keep_one, &i);
+		assert_int_equal(disk_crash_asking(&two, keep_one, &i), n);
+		assert_true(disk_sum(&two) == disk_sum(&one));
+		assert_int_equal(one.used_pages, two.used_pages);
+		disk_free(&one);
+		disk_free(&two);
+	}
+}
+
 /* Random trees: whatever a crash leaves is a tree whose files were there once, and its books agree.
  */
 static void any_tree(void **state)
@@ -356,6 +382,7 @@ static void any_tree(void **state)
 				}
 			}
 		}
+		a_copy_is_equal();
 		disk_crash(&disk, &p, 500000);
 		assert_int_equal(disk_pending(&disk), 0);
 		list_each (it, &disk.inodes)

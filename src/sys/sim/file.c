@@ -45,6 +45,7 @@ static void op_fire(struct event *e)
 {
 	struct op *o = container_of(e, struct op, event);
 
+	o->sys->node->disk_ops++;
 	if (!node_fails(o->sys->node, o->verb, o->path)) {
 		o->result = o->apply(o);
 	} else {

@@ -9,6 +9,7 @@
  * (I5) behind size the file shows zeros. */
 #include "sys/sim/image.h"
 #include "base/check.h"
+#include "base/hash.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -366,6 +367,8 @@ static bool is_kept(const struct dice *d, uint64_t seq, uint64_t at, bool whole)
 	uint64_t state = d->seed ^ seq * 0x9e3779b97f4a7c15u, torn;
 	bool keep;
 
+	if (d->mode == DICE_ASK)
+		return d->keep(d->arg, (*d->n_asked)++);
 	if (d->mode != DICE_MIXED)
 		return d->mode == DICE_KEEP;
 	torn = prng_mix(&state) % 1000000;
@@ -431,6 +434,14 @@ static void sector_restore(struct image *im, struct page *p, uint64_t at)
 	memset(p->now + in + end, 0, SECTOR_BYTES - end);
 }
 
+static bool sector_differs(const struct page *p, unsigned k)
+{
+	static const uint8_t zeros[SECTOR_BYTES];
+	const uint8_t *now = p->now != NULL ? p->now + k * SECTOR_BYTES : zeros;
+
+	return memcmp(now, p->was->bytes + k * SECTOR_BYTES, SECTOR_BYTES) != 0;
+}
+
 void image_crash(struct image *im, const struct dice *d)
 {
 	uint64_t size = crash_size(im, d);
@@ -442,7 +453,11 @@ void image_crash(struct image *im, const struct dice *d)
 		for (unsigned k = 0; k < PAGE_SECTORS; k++) {
 			uint64_t at = im->dirty[i] * PAGE_BYTES + k * SECTOR_BYTES;
 
-			if (!(was->dirty & 1u << k) || sector_kept(im, d, was->seq[k], at))
+			if (!(was->dirty & 1u << k))
+				continue;
+			if (d->mode == DICE_ASK && im->n_steps == 0 && !sector_differs(p, k))
+				continue;
+			if (sector_kept(im, d, was->seq[k], at))
 				continue;
 			sector_restore(im, p, at);
 		}
@@ -467,4 +482,62 @@ bool image_flip(struct image *im, uint64_t at, unsigned bit)
 	if (p->was != NULL && (p->was->dirty & 1u << sector))
 		p->was->bytes[at % PAGE_BYTES] ^= (uint8_t)(1u << bit);
 	return true;
+}
+
+static void page_copy(struct page *to, const struct page *from)
+{
+	*to = *from;
+	if (from->now != NULL) {
+		to->now = must(malloc(PAGE_BYTES));
+		memcpy(to->now, from->now, PAGE_BYTES);
+	}
+	if (from->was != NULL) {
+		to->was = must(malloc(sizeof *to->was));
+		memcpy(to->was, from->was, sizeof *to->was);
+	}
+}
+
+void image_copy(struct image *to, const struct image *from)
+{
+	*to = *from;
+	to->leaves = NULL;
+	to->dirty = NULL;
+	to->steps = NULL;
+	to->dirty_room = to->n_dirty;
+	to->steps_room = to->n_steps;
+	if (from->n_leaves > 0)
+		to->leaves = must(calloc(from->n_leaves, sizeof *to->leaves));
+	for (uint32_t i = 0; i < from->n_leaves; i++) {
+		if (from->leaves[i] == NULL)
+			continue;
+		to->leaves[i] = must(calloc(LEAF_PAGES, sizeof(struct page)));
+		for (uint32_t k = 0; k < LEAF_PAGES; k++)
+			page_copy(&to->leaves[i][k], &from->leaves[i][k]);
+	}
+	if (from->n_dirty > 0) {
+		to->dirty = must(malloc(from->n_dirty * sizeof *to->dirty));
+		memcpy(to->dirty, from->dirty, from->n_dirty * sizeof *to->dirty);
+	}
+	if (from->n_steps > 0) {
+		to->steps = must(malloc(from->n_steps * sizeof *to->steps));
+		memcpy(to->steps, from->steps, from->n_steps * sizeof *to->steps);
+	}
+}
+
+/* Pages that show zeros count for nothing, however they came to (I3). */
+uint64_t image_sum(const struct image *im, uint64_t seed)
+{
+	static const uint8_t zeros[PAGE_BYTES];
+	uint64_t pages = (im->size + PAGE_BYTES - 1) / PAGE_BYTES, sum = seed;
+
+	sum = hash64(sum, &im->size, sizeof im->size);
+	for (uint64_t n = 0; n < least(pages, (uint64_t)im->n_leaves * LEAF_PAGES); n++) {
+		const struct page *p = page_find(im, n);
+
+		if (p == NULL || p->now == NULL || memcmp(p->now, zeros, PAGE_BYTES) == 0)
+			continue;
+		sum = hash64(sum, &n, sizeof n);
+		sum = hash64(sum, p->now, PAGE_BYTES);
+	}
+	return sum;
 }

@@ -42,11 +42,15 @@ struct image {
 	uint32_t n_steps, steps_room, n_cuts;
 };
 
-/* How one crash treats unsynced changes. */
+/* How one crash treats unsynced changes.  DICE_ASK: keep(arg, i) decides, i counting what it was
+ * asked before; a sector that would be the same either way is no question. */
 struct dice {
 	uint64_t seed;
 	uint32_t torn_ppm;
-	enum { DICE_MIXED, DICE_LOSE, DICE_KEEP } mode;
+	enum { DICE_MIXED, DICE_LOSE, DICE_KEEP, DICE_ASK } mode;
+	bool (*keep)(void *arg, uint32_t i);
+	void *arg;
+	uint32_t *n_asked;
 };
 
 void image_init(struct image *im);
@@ -69,5 +73,7 @@ uint64_t image_sync_begin(struct image *im); /* returns what it will cover */
 void image_sync_end(struct image *im, uint64_t upto, bool ok, uint64_t coins);
 void image_commit(struct image *im, uint64_t upto);
 void image_crash(struct image *im, const struct dice *d);     /* afterwards both are the same */
+void image_copy(struct image *to, const struct image *from); /* to is new; unsynced and all */
+uint64_t image_sum(const struct image *im, uint64_t seed);   /* of what programs see */
 bool image_flip(struct image *im, uint64_t at, unsigned bit); /* false where nothing is stored */
 #endif

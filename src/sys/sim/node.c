@@ -323,6 +323,32 @@ void sim_node_wipe(struct sim_node *n)
 	disk_init(&n->disk, pages * PAGE_BYTES);
 }
 
+void sim_disk_copy(struct sim_node *to, const struct sim_node *from)
+{
+	check(to->sys == NULL);
+	check(to != from);
+	disk_free(&to->disk);
+	disk_copy(&to->disk, &from->disk);
+}
+
+uint32_t sim_disk_cut(struct sim_node *n, bool (*keep)(void *arg, uint32_t i), void *arg)
+{
+	check(n->sys == NULL);
+	n->w->counts.crashes++;
+	n->off = true;
+	return disk_crash_asking(&n->disk, keep, arg);
+}
+
+uint64_t sim_disk_sum(const struct sim_node *n)
+{
+	return disk_sum(&n->disk);
+}
+
+uint64_t sim_disk_ops(const struct sim_node *n)
+{
+	return n->disk_ops;
+}
+
 void sim_disk_full(struct sim_node *n, bool full)
 {
 	sim_fault(n->w, n, "disk: %s", full ? "full" : "has room");

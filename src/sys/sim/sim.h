@@ -75,6 +75,16 @@ bool sim_fails_nth(const struct sim_node *n); /* it has not happened yet */
 bool sim_disk_rot(struct sim_node *n, const char *path, uint64_t at_byte, unsigned bit);
 /* Flips a drawn bit that is stored in the file, or in a drawn file below the directory. */
 bool sim_disk_rot_any(struct sim_node *n, const char *path);
+/* ---- every state that a power cut may leave ----
+ * A node that is down gets the disk of another one, maybe of another world, as it is now, with what
+ * is not synced there. */
+void sim_disk_copy(struct sim_node *to, const struct sim_node *from);
+/* Power off, of a node that is down: keep(arg, i) says of the i-th unsynced change (of a directory,
+ * a file's length or a sector) whether it got there.  Returns how many there were. */
+uint32_t sim_disk_cut(struct sim_node *n, bool (*keep)(void *arg, uint32_t i), void *arg);
+uint64_t sim_disk_sum(const struct sim_node *n); /* of all that programs see of it */
+uint64_t sim_disk_ops(const struct sim_node *n); /* that had their effect */
+
 void sim_clock_jump(struct sim_node *n, int64_t wall_ms);
 void sim_net_cut(struct sim_node *from, struct sim_node *to, bool cut); /* one way */
 

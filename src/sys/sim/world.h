@@ -53,6 +53,7 @@ struct sim_node {
 	char name[NODE_NAME_MAX];
 	struct disk disk;
 	struct sys *sys;
+	uint64_t disk_ops;
 	bool off; /* the machine, since a power cut and until the next start */
 	sim_main_fn *main_fn;
 	void *main_arg;
