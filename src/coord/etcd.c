@@ -158,7 +158,7 @@ PARKS static int ask_all(
 	int rc = E_UNAVAILABLE;
 
 	for (uint32_t tried = 0; tried < n;) {
-		uint32_t endpoint = e->first;
+		uint32_t endpoint = e->first % e->url.n_endpoints; /* others may have come */
 		uint64_t n_seen = e->n_tokens;
 		enum verdict v = UNCLEAR;
 
@@ -188,7 +188,7 @@ PARKS static int ask_all(
 		}
 		k->unclear = t->sent;
 		if (e->first == endpoint)
-			e->first = (endpoint + 1) % n;
+			e->first = (endpoint + 1) % e->url.n_endpoints;
 		if (k->once && t->sent)
 			break; /* (K1) */
 		if (sys_now_ns(e->c.sys) >= k->until_ns)
@@ -418,6 +418,23 @@ static bool keep(const char *text, const char **ret_copy)
 {
 	*ret_copy = text != NULL ? strdup(text) : NULL;
 	return text == NULL || *ret_copy != NULL;
+}
+
+int coord_etcd_endpoints(struct coord *c, const char *url, struct err_note *note)
+{
+	struct etcd *e = etcd_of(c);
+	struct etcd_url *to = malloc(sizeof *to);
+	int rc = to == NULL ? err_set(note, E_NOMEM, "%s", err_text(E_NOMEM))
+			    : etcd_url_parse(url, to, note);
+
+	if (rc == 0 && (to->tls != e->url.tls || strcmp(to->prefix, e->url.prefix) != 0))
+		rc = err_set(note, E_INVALID, "%s: not the same store", url);
+	if (rc == 0) {
+		memcpy(&e->url, to, sizeof *to);
+		e->first = 0;
+	}
+	free(to);
+	return rc;
 }
 
 int coord_etcd_open(

@@ -21,12 +21,16 @@ struct coord_etcd_opts {
 /* Asks nobody yet.  Everything is copied.  E_INVALID: the URL. */
 int coord_etcd_open(struct sys *s, const struct coord_etcd_opts *o, struct coord **ret_c,
 	struct err_note *note);
+/* Asks these endpoints from now on: another URL of the same store, by its scheme and prefix
+ * (E_INVALID otherwise).  c is from coord_etcd_open(), here and below. */
+int coord_etcd_endpoints(struct coord *c, const char *url, struct err_note *note);
 
-/* ---- the members of etcd itself; c is from coord_etcd_open() ---- */
+/* ---- the members of etcd itself ---- */
 struct coord_etcd_member {
 	uint64_t id;
 	char name[COORD_NAME_MAX]; /* empty: it has been added and has not started yet */
 	char peer_url[ETCD_PEER_URL_MAX];
+	char client_url[ETCD_PEER_URL_MAX]; /* empty until it has started */
 	bool learner;
 };
 PARKS int coord_etcd_members(struct coord *c, uint64_t until_ns,

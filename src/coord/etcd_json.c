@@ -356,8 +356,13 @@ int etcd_read_token(struct bytes json, char ret_token[ETCD_TOKEN_MAX])
 static bool member_of(const json_t *j, struct coord_etcd_member *ret_m)
 {
 	const char *url = json_string_value(json_array_get(json_object_get(j, "peerURLs"), 0));
+	const char *client = json_string_value(json_array_get(json_object_get(j, "clientURLs"), 0));
 
 	memset(ret_m, 0, sizeof *ret_m);
+	if (client != NULL && strlen(client) >= sizeof ret_m->client_url)
+		return false;
+	if (client != NULL)
+		memcpy(ret_m->client_url, client, strlen(client) + 1);
 	if (!number_of(j, "ID", &ret_m->id) || ret_m->id == 0 || url == NULL ||
 		strlen(url) >= sizeof ret_m->peer_url ||
 		!copy_word(j, "name", ret_m->name, sizeof ret_m->name))

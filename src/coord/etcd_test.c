@@ -6,6 +6,7 @@
 #include "coord/contract_test.h"
 #include "coord/embedded.h"
 #include "coord/etcd_child.h"
+#include "coord/open.h"
 #include "sys/uv/sys_uv.h"
 #include <setjmp.h>
 #include <signal.h>
@@ -372,9 +373,20 @@ static void demand_passwords(const struct member *m)
 	sys_http_free(h);
 }
 
+static void login_write(const char *path, const char *text)
+{
+	FILE *f = fopen(path, "w");
+
+	assert_non_null(f);
+	fputs(text, f);
+	fclose(f);
+}
+
 static int passwords(void *arg)
 {
 	struct coord_state st, now, to = contract_state(1, 1);
+	char login[PATH_BYTES + 16], url[URL_BYTES * 2], opened[COORD_URL_MAX];
+	struct coord_open_opts oo = { .url = url, .login_file = login };
 	struct coord *open, *none, *wrong, *guest, *right;
 	uint64_t hint = 0;
 	struct member m;
@@ -388,7 +400,10 @@ static int passwords(void *arg)
 	open_at(host_of(&m), "etcd", "root", "wp", NULL, &wrong);
 	open_at(host_of(&m), "etcd", "guest", "pw", NULL, &guest);
 	/* without a token yet, which the first refusal makes it ask for */
-	open_at(host_of(&m), "etcd", "root", "pw", NULL, &right);
+	snprintf(login, sizeof login, "%s/login", dir);
+	snprintf(url, sizeof url, "etcd://%s/test/coord", host_of(&m));
+	login_write(login, "root:pw\n");
+	assert_int_equal(coord_open(s, &oo, &right, opened, &note), 0);
 	assert_int_equal(coord_read(right, 0, soon(), &st, &note), E_NOTFOUND);
 	assert_int_equal(coord_read(none, 0, soon(), &st, &note), E_DENIED);
 	assert_int_equal(coord_swap(none, 0, 0, &to, soon(), &now, &note), E_DENIED);
@@ -608,6 +623,196 @@ static int three_members(void *arg)
 	return 0;
 }
 
+/* ---- growing ---- */
+static void add_learner(struct coord *c, struct member *m, const char *all)
+{
+	uint64_t id, until = soon();
+	int rc;
+
+	/* etcd wants to see five seconds of a new voter before the next change */
+	while ((rc = coord_etcd_member_add(c, m->peer, true, soon(), &id, &note)) == E_BUSY &&
+		sys_now_ns(s) < until)
+		assert_int_equal(fiber_sleep(in_ms(50)), 0);
+	assert_int_equal(rc, 0);
+	member_start(m, all, true, NULL);
+	while ((rc = coord_etcd_member_promote(c, id, soon(), &note)) == E_BUSY &&
+		sys_now_ns(s) < until)
+		assert_int_equal(fiber_sleep(in_ms(50)), 0);
+	assert_int_equal(rc, 0);
+}
+
+static void kill_one(const struct member *m)
+{
+	int64_t pid = etcd_child_pid(m->child);
+
+	assert_true(pid > 0);
+	assert_int_equal(kill((pid_t)pid, SIGSTOP), 0);
+}
+
+/* One becomes two becomes three, and then any may be lost. */
+static int three_by_learners(void *arg)
+{
+	char cluster[URL_BYTES * 4], url[URL_BYTES * 4], opened[COORD_URL_MAX];
+	struct coord_open_opts oo = { .url = url };
+	struct coord_state st, to = contract_state(1, 1);
+	struct member m[MEMBERS];
+	struct coord *c;
+	uint32_t n;
+
+	member_init(&m[0], "grown", 0, "http");
+	member_start(&m[0], NULL, false, NULL);
+	snprintf(url, sizeof url, "etcd://%s/grown", host_of(&m[0]));
+	assert_int_equal(coord_open(s, &oo, &c, opened, &note), 0);
+	assert_string_equal(opened, url);
+	ready(c);
+	assert_int_equal(coord_swap(c, 9, 0, &to, soon(), &st, &note), 0);
+	snprintf(cluster, sizeof cluster, "m0=%s", m[0].peer);
+	for (unsigned i = 1; i < MEMBERS; i++) {
+		size_t at = strlen(cluster);
+
+		member_init(&m[i], "grown", i, "http");
+		snprintf(cluster + at, sizeof cluster - at, ",%s=%s", m[i].name, m[i].peer);
+		add_learner(c, &m[i], cluster);
+	}
+	assert_int_equal(coord_etcd_members(c, soon(), members, &n, &note), 0);
+	assert_int_equal(n, MEMBERS);
+	for (uint32_t i = 0; i < n; i++) {
+		assert_false(members[i].learner);
+		assert_string_equal(members[i].client_url, m[members[i].name[1] - '0'].client);
+	}
+	assert_int_equal(coord_etcd_endpoints(c, "etcd://127.0.0.1/other", &note), E_INVALID);
+	snprintf(url, sizeof url, "etcd://%s,%s,%s/grown", host_of(&m[0]), host_of(&m[1]),
+		host_of(&m[2]));
+	assert_int_equal(coord_etcd_endpoints(c, url, &note), 0);
+	kill_one(&m[0]);
+	ready(c);
+	assert_int_equal(coord_read(c, 9, soon(), &st, &note), 0);
+	coord_close(c);
+	for (unsigned i = 0; i < MEMBERS; i++)
+		member_stop(&m[i]);
+	return 0;
+}
+
+/* ---- left behind ---- */
+/* Another life of this program starts a member and ends, without stopping it. */
+static int64_t leave_behind(const struct member *m, const char *heartbeat_ms)
+{
+	const char *argv[] = { "/proc/self/exe", "leave", m->data, m->client, m->peer, heartbeat_ms,
+		NULL };
+	char path[PATH_BYTES * 2], text[32] = "";
+	struct sys_proc *p;
+	struct sys_file *f;
+	int status = -1;
+
+	assert_int_equal(sys_spawn(s, argv, NULL, &p, &note), 0);
+	assert_int_equal(sys_proc_wait(p, soon(), &status), 0);
+	sys_proc_close(p);
+	assert_int_equal(status, 0);
+	snprintf(path, sizeof path, "%s.pid", m->data);
+	assert_int_equal(sys_open(s, path, SYS_READ, &f, &note), 0);
+	assert_in_range(sys_pread(f, text, sizeof text - 1, 0, &note), 2, 20);
+	sys_close(f);
+	return strtoll(text, NULL, 10);
+}
+
+static int leave_main(void *arg)
+{
+	const char **words = arg;
+	struct etcd_child_opts o = { .name = "m0", .data_dir = words[2], .client_url = words[3],
+		.peer_url = words[4], .heartbeat_ms = (uint32_t)strtoul(words[5], NULL, 10),
+		.election_ms = 200 };
+	struct etcd_child *e;
+
+	_exit(etcd_child_start(s, &o, &e, &note) == 0 ? 0 : 1);
+	return 0;
+}
+
+/* Nobody may wait for what was left behind: a zombie has no command line. */
+static bool ended(int64_t pid)
+{
+	char path[64], text[8];
+	struct sys_file *f;
+	int64_t n;
+
+	snprintf(path, sizeof path, "/proc/%lld/cmdline", (long long)pid);
+	if (sys_open(s, path, SYS_READ, &f, &note) < 0)
+		return true;
+	n = sys_pread(f, text, sizeof text, 0, &note);
+	sys_close(f);
+	return n <= 0;
+}
+
+static int orphans(void *arg)
+{
+	struct coord_state st, to = contract_state(1, 1);
+	struct member m;
+	struct coord *c;
+	int64_t pid;
+
+	member_init(&m, "orphan", 0, "http");
+	pid = leave_behind(&m, "20");
+	open_at(host_of(&m), "etcd", NULL, NULL, NULL, &c);
+	ready(c);
+	assert_int_equal(coord_swap(c, 9, 0, &to, soon(), &st, &note), 0);
+	/* just as we would start it: it goes on */
+	member_start(&m, NULL, false, NULL);
+	assert_true(etcd_child_adopted(m.child));
+	assert_int_equal(etcd_child_pid(m.child), pid);
+	assert_int_equal(etcd_child_starts(m.child), 0);
+	kill((pid_t)pid, SIGKILL);
+	while (etcd_child_starts(m.child) < 1)
+		assert_int_equal(fiber_sleep(in_ms(10)), 0);
+	assert_false(etcd_child_adopted(m.child));
+	ready(c);
+	member_stop(&m);
+	/* an adopted one is stopped like any other */
+	pid = leave_behind(&m, "20");
+	member_start(&m, NULL, false, NULL);
+	assert_true(etcd_child_adopted(m.child));
+	member_stop(&m);
+	assert_true(ended(pid));
+	/* started in another way: it is ended, and its data is ours */
+	pid = leave_behind(&m, "30");
+	member_start(&m, NULL, false, NULL);
+	assert_false(etcd_child_adopted(m.child));
+	assert_true(etcd_child_pid(m.child) != pid);
+	assert_true(ended(pid));
+	ready(c);
+	assert_int_equal(coord_read(c, 9, soon(), &st, &note), 0);
+	coord_close(c);
+	member_stop(&m);
+	return 0;
+}
+
+/* ---- what a URL names ---- */
+static int urls(void *arg)
+{
+	char path[PATH_BYTES + 16], url[PATH_BYTES + 16];
+	char opened[COORD_URL_MAX], moved[COORD_URL_MAX];
+	struct coord_open_opts oo = { .url = url, .create = true, .login_file = path };
+	struct coord *c;
+
+	snprintf(path, sizeof path, "%s/login", dir);
+	snprintf(url, sizeof url, "embedded:%s", dir);
+	assert_int_equal(coord_open(s, &oo, &c, opened, &note), 0);
+	assert_string_equal(opened, url);
+	contract_holds(c, c, s);
+	assert_int_equal(coord_embedded_move(c, "etcd://127.0.0.1:1/x", &note), 0);
+	coord_close(c);
+	assert_int_equal(coord_open(s, &oo, &c, opened, &note), E_NOTFOUND); /* the login */
+	assert_non_null(strstr(note.text, path));
+	login_write(path, "no colon\n");
+	assert_int_equal(coord_open(s, &oo, &c, opened, &note), E_INVALID);
+	login_write(path, "root:pw\n");
+	assert_int_equal(coord_open(s, &oo, &c, opened, &note), 0);
+	assert_string_equal(opened, "etcd://127.0.0.1:1/x");
+	coord_close(c);
+	oo.url = "http://x";
+	assert_int_equal(coord_open(s, &oo, &c, opened, &note), E_INVALID);
+	assert_int_equal(coord_embedded_open(s, dir, true, &c, moved, &note), E_GONE);
+	return 0;
+}
+
 /* ---- from start to end ---- */
 static int setup(void **state)
 {
@@ -661,8 +866,20 @@ static void three_members_survive_each(void **state)
 {
 	run(three_members);
 }
+static void one_grows_to_three(void **state)
+{
+	run(three_by_learners);
+}
+static void what_was_left_behind_is_adopted_or_ended(void **state)
+{
+	run(orphans);
+}
+static void a_url_names_a_store(void **state)
+{
+	run(urls);
+}
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(the_contract_holds_in_a_file, setup, teardown),
@@ -672,7 +889,14 @@ int main(void)
 		cmocka_unit_test_setup_teardown(passwords_are_asked_for, setup, teardown),
 		cmocka_unit_test_setup_teardown(certificates_are_verified, setup, teardown),
 		cmocka_unit_test_setup_teardown(three_members_survive_each, setup, teardown),
+		cmocka_unit_test_setup_teardown(one_grows_to_three, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			what_was_left_behind_is_adopted_or_ended, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_url_names_a_store, setup, teardown),
 	};
+
+	if (argc == 6 && strcmp(argv[1], "leave") == 0) /* leave_behind() */
+		return sys_uv_new(&s, &note) < 0 || sys_uv_run(s, "leave", leave_main, argv) < 0;
 
 	signal(SIGABRT, end_children);
 	signal(SIGTERM, end_at_once);

@@ -170,6 +170,8 @@ int64_t sys_proc_pid(const struct sys_proc *p);
 PARKS int sys_proc_wait(struct sys_proc *p, uint64_t until_ns, int *ret_status);
 void sys_proc_kill(struct sys_proc *p, int signal);
 void sys_proc_close(struct sys_proc *p); /* has ended, or is left alone */
+/* Somebody else's process, which the caller knows to be the one it means.  E_NOTFOUND, E_DENIED. */
+int sys_pid_kill(struct sys *s, int64_t pid, int signal, struct err_note *note);
 PARKS int sys_signal_wait(struct sys *s, uint64_t until_ns, int *ret_signal); /* INT, TERM, HUP */
 
 /* ---- environment ---- */

@@ -117,6 +117,10 @@ int sys_proc_wait(struct sys_proc *p, uint64_t until_ns, int *ret_status)
 }
 void sys_proc_kill(struct sys_proc *p, int signal) {}
 void sys_proc_close(struct sys_proc *p) {}
+int sys_pid_kill(struct sys *s, int64_t pid, int signal, struct err_note *note)
+{
+	return err_set(note, E_UNSUPPORTED, "processes: not in a simulation");
+}
 
 struct signal_wait {
 	struct call call;

@@ -142,6 +142,15 @@ void sys_proc_close(struct sys_proc *p)
 	uv_unref((uv_handle_t *)&p->process);
 }
 
+int sys_pid_kill(struct sys *s, int64_t pid, int signal, struct err_note *note)
+{
+	check(pid > 1); /* 1 is init, the others are groups */
+	if (kill((pid_t)pid, signal) == 0)
+		return 0;
+	return err_set(note, sys_err(errno), "signal process %lld: %s",
+		(long long)pid, sys_err_words(errno));
+}
+
 /* ---- signals ---- */
 static const int numbers[SIGNALS] = { SIGINT, SIGTERM, SIGHUP };
 
