@@ -14,6 +14,7 @@
 #include "sys/sys.h"
 
 struct db;
+struct tail_record;
 struct db_opts {
 	const char *dir;
 	/* 0: default; that of memtable and log is less where the disk is small */
@@ -78,29 +79,43 @@ void db_iter_end(struct db_iter *it);
 
 /* ---- one of several replicas (src/core/replica.h says who does what when) ----
  * Such a db is opened as a follower: it has the rows of its tree, reads nothing else, and nobody
- * puts or deletes.  It becomes a leader, and a follower again, by these calls: they park, one at a
- * time, and only a leader's db_commit() may run beside changes of rows.  moved() then tells what
- * db_commit() said; ids can be given from db_lead() on. */
+ * puts or deletes.  It becomes a leader, and a follower again, by these calls; those that park come
+ * one at a time.  moved() then tells what db_commit() said; ids can be given from db_lead() on. */
 /* Appends the record that follows in the leader's log.  E_CORRUPT: it does not follow.  E_FULL: it
  * may be tried again. */
 PARKS int db_copy(struct db *db, uint64_t epoch, uint64_t chain, struct bytes payload,
 	struct err_note *note);
 /* Gives up the records behind index, none of which is committed. */
 PARKS int db_take_back(struct db *db, uint64_t index, struct err_note *note);
+/* Appends an empty record of this epoch, which is at least that of the last one: the first one of a
+ * leader, before it leads.  As db_copy(). */
+PARKS int db_begin(struct db *db, uint64_t epoch, struct err_note *note);
 /* Every replica has written the records up to index, and synced them up to synced: a follower
- * applies them, a leader lets its answers go.  Lower ones than before change nothing. */
-PARKS int db_commit(struct db *db, uint64_t index, uint64_t synced, struct err_note *note);
-/* All records here are committed: from now on rows are put and deleted here, in this epoch.  Ends
- * when ids can be given, which takes a commit. */
+ * begins to apply them, a leader lets its answers go.  Lower ones than before change nothing.
+ * Never parks; may be called at any time. */
+void db_commit(struct db *db, uint64_t index, uint64_t synced);
+/* All records here are committed: when they are applied, rows are put and deleted here, in this
+ * epoch.  Ends when ids can be given, which takes a commit, or after a while without one.
+ * E_NOTPRIMARY: db_hold() came meanwhile. */
 PARKS int db_lead(struct db *db, uint64_t epoch, struct err_note *note);
-/* Another one leads.  What was not written yet is given up; the rows are those of the commit index
- * again. */
+/* Of a leader: until it is taken away, or db_follow(), no other record is begun; one that is being
+ * written may still come.  Never parks. */
+void db_hold(struct db *db, bool hold);
+/* Another one leads.  What was not written yet is given up; the rows become those of the commit
+ * index again. */
 PARKS int db_follow(struct db *db, struct err_note *note);
 void db_sync_to(struct db *db, uint64_t index); /* somebody waits for that */
 uint64_t db_log_synced(const struct db *db);    /* the last record that is durable here */
 /* Of the record at index, while the log has it; false: it has not. */
 bool db_place(const struct db *db, uint64_t index, uint64_t *ret_epoch, uint64_t *ret_chain);
 struct log *db_log(struct db *db); /* to read it */
+uint64_t db_merged(const struct db *db); /* the last record that is in the tree */
+uint64_t db_wanted(const struct db *db); /* somebody waits for the sync up to there */
+bool db_stuck(const struct db *db);      /* a record of this leader waits for room on the disk */
+/* Keeps the payloads of the last records in memory, so many bytes of them (0, as at first: none);
+ * db_recent() finds them (tail.h), NULL: not here. */
+void db_keep_tail(struct db *db, size_t bytes_max);
+struct tail_record *db_recent(const struct db *db, uint64_t index);
 
 uint64_t db_seen(const struct db *db); /* index that covers everything applied so far */
 uint64_t db_written(const struct db *db);

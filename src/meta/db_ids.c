@@ -33,14 +33,19 @@ int db_ids_find(struct db *db, struct err_note *note)
 
 int db_ids_first(struct db *db, struct err_note *note)
 {
-	uint64_t until_ns = sys_after(db->sys, DB_FIRST_WRITE_NS);
+	uint64_t wait_ns = db->o.replica ? DB_FIRST_COMMIT_NS : DB_FIRST_WRITE_NS;
+	uint64_t until_ns = sys_after(db->sys, wait_ns);
 	int rc = 0;
 
 	ask(db);
-	while (rc == 0 && db->id_mark == db->id_next && !db->failed)
+	while (rc == 0 && db->id_mark == db->id_next && !db->failed && !db->held)
 		rc = waitq_wait(&db->moved, until_ns);
 	if (db->failed)
 		return err_set(note, db->why_rc, "%s", db->why.text);
+	if (db->held)
+		return err_set(note, E_NOTPRIMARY, "%s: leads no more", db->dir);
+	if (rc == E_TIMEOUT && db->o.replica)
+		return 0; /* the others do not have it yet: E_BUSY until then */
 	if (rc == E_TIMEOUT && db->stuck)
 		return err_set(note, E_FULL, "%s: no room left for the log", db->dir);
 	return rc < 0 ? err_set(note, rc, "%s: the log cannot be written", db->dir) : 0;

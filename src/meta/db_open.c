@@ -49,6 +49,7 @@ static void db_free(struct db *db)
 	db_iters_free(db);
 	tree_close(db->tree);
 	log_reader_close(db->applying);
+	tail_fini(&db->tail);
 	log_close(db->log);
 	places_fini(&db->places);
 	memtable_free(db->active);
@@ -304,6 +305,7 @@ int db_open(struct sys *s, struct group *g, const struct db_opts *o, struct db *
 	waitq_init(&db->sync);
 	waitq_init(&db->merge);
 	waitq_init(&db->moved);
+	waitq_init(&db->apply);
 	if ((rc = make_dirs(db, o->dir, note)) < 0 || (rc = take_lock(db, note)) < 0 ||
 		(rc = set_defaults(db, note)) < 0 || (rc = open_rows(db, note)) < 0 ||
 		(!o->replica && (rc = db_ids_find(db, note)) < 0)) {

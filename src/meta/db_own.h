@@ -8,6 +8,7 @@
 #include "meta/memtable.h"
 #include "meta/places.h"
 #include "meta/record.h"
+#include "meta/tail.h"
 #include "meta/tree.h"
 
 enum {
@@ -23,7 +24,9 @@ enum {
 	DB_ID_KEY = 1,          /* a table of its own, before those of rows.def */
 	DB_DIR_MAX = 400,
 	DB_NAME_MAX = 32,
-	DB_PENDING_BYTES_MAX = 16 << 20, /* beyond it writers are told to wait */
+	/* Beyond it writers are told to wait; a record, with what one more request adds, fits into
+	 * a message. */
+	DB_PENDING_BYTES_MAX = 8 << 20,
 	DB_PENDING_BYTES_KEEP = 1 << 20, /* larger rooms are given back */
 };
 /* Rows that are written over again, or read soon, should be merged late; a start reads all the log
@@ -35,6 +38,7 @@ enum {
 #define DB_RETRY_NS       SYS_SEC
 #define DB_REST_NS        (10 * SYS_SEC)
 #define DB_FIRST_WRITE_NS (30 * SYS_SEC) /* an opening db has written its first record by then */
+#define DB_FIRST_COMMIT_NS SYS_SEC /* one that begins to lead waits so long for ids */
 
 struct iter;
 
@@ -62,7 +66,8 @@ struct db {
 	uint64_t sealed, written, synced; /* indexes: given to a record, written, durable */
 	uint64_t committed, all_synced; /* of several replicas: what moved() tells */
 	struct places places;           /* likewise: of the records in the log */
-	struct log_reader *applying;    /* of a follower: at sealed */
+	struct log_reader *applying;    /* of a follower: at sealed, or NULL */
+	struct tail tail;               /* likewise: what was written last */
 	uint64_t want_sync;
 	uint64_t merged, old_index; /* old_index: of the older copy of the tree; 0: there is none */
 	uint64_t id_next, id_mark, id_asked; /* ids below id_mark are durable as given */
@@ -70,11 +75,13 @@ struct db {
 	uint64_t fresh_log_bytes; /* since the last freeze */
 	uint64_t records, syncs, merges, seed;
 	uint32_t walks; /* under way: changes are a bug meanwhile */
-	struct waitq dirty, sync, merge, moved;
+	struct waitq dirty, sync, merge, moved, apply;
 	int why_rc; /* of the first failure */
 	struct err_note why;
 	bool failed, freeze;
 	bool follows;             /* another replica leads: nothing is put or deleted here */
+	bool held;                /* no record is begun: this one ceases to lead, maybe */
+	bool in_apply;            /* the applier is at a record */
 	bool merging, syncing;    /* under way */
 	bool holds_sync;          /* none may begin */
 	bool full;     /* the disk was: only what makes room is done */
@@ -102,7 +109,9 @@ void db_let_go(struct db *db);      /* indexes moved */
 void db_fail(struct db *db, int rc, const struct err_note *note);
 
 /* ---- db_replica.c ---- */
-void db_grew(struct db *db); /* notes the place of the log's last record */
+/* Notes the place of the log's last record, and keeps its payload, which is in db->writing. */
+void db_grew(struct db *db);
+PARKS int db_applier(void *arg);
 bool db_may_merge(const struct db *db, uint64_t index);
 
 /* ---- db_merge.c: the merger, and what it keeps ---- */

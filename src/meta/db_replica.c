@@ -46,6 +46,21 @@ void db_grew(struct db *db)
 
 	places_add(&db->places, p.index, (struct place_at){ p.epoch, p.shard_chain });
 	places_forget(&db->places, db->old_index < db->merged ? db->old_index : db->merged);
+	tail_add(&db->tail, p.index, bytes_of(db->writing.room + LOG_HEADER_BYTES,
+		db->writing.len - LOG_HEADER_BYTES));
+}
+
+uint64_t db_merged(const struct db *db) { return db->merged; }
+
+uint64_t db_wanted(const struct db *db) { return db->want_sync; }
+
+bool db_stuck(const struct db *db) { return db->stuck; }
+
+void db_keep_tail(struct db *db, size_t bytes_max) { tail_limit(&db->tail, bytes_max); }
+
+struct tail_record *db_recent(const struct db *db, uint64_t index)
+{
+	return tail_get(&db->tail, index);
 }
 
 /* ---- following ---- */
@@ -79,7 +94,8 @@ static void room_for(struct pending *p, size_t len)
 	p->len = len;
 }
 
-int db_copy(struct db *db, uint64_t epoch, uint64_t chain, struct bytes payload,
+/* chain NULL: a new one of that epoch. */
+static PARKS int append(struct db *db, uint64_t epoch, const uint64_t *chain, struct bytes payload,
 	struct err_note *note)
 {
 	int rc;
@@ -94,7 +110,10 @@ int db_copy(struct db *db, uint64_t epoch, uint64_t chain, struct bytes payload,
 	room_for(&db->writing, LOG_HEADER_BYTES + payload.len);
 	if (payload.len > 0)
 		memcpy(db->writing.room + LOG_HEADER_BYTES, payload.p, payload.len);
-	rc = log_copy(db->log, epoch, chain, db->writing.room, payload.len, note);
+	if (chain == NULL)
+		log_epoch(db->log, epoch);
+	rc = chain == NULL ? log_append(db->log, db->writing.room, payload.len, note) :
+		log_copy(db->log, epoch, *chain, db->writing.room, payload.len, note);
 	if (rc == E_FULL) {
 		db->full = true;
 		waitq_wake_one(&db->merge);
@@ -104,6 +123,17 @@ int db_copy(struct db *db, uint64_t epoch, uint64_t chain, struct bytes payload,
 	if (rc == 0)
 		db_written_one(db);
 	return rc;
+}
+
+int db_copy(struct db *db, uint64_t epoch, uint64_t chain, struct bytes payload,
+	struct err_note *note)
+{
+	return append(db, epoch, &chain, payload, note);
+}
+
+int db_begin(struct db *db, uint64_t epoch, struct err_note *note)
+{
+	return append(db, epoch, NULL, bytes_of(NULL, 0), note);
 }
 
 int db_take_back(struct db *db, uint64_t index, struct err_note *note)
@@ -127,6 +157,7 @@ int db_take_back(struct db *db, uint64_t index, struct err_note *note)
 		return rc;
 	}
 	places_take_back(&db->places, index);
+	tail_take_back(&db->tail, index);
 	db->written = db->synced = index;
 	if (db->want_sync > index)
 		db->want_sync = index;
@@ -158,13 +189,11 @@ static PARKS int wait_for_merges(struct db *db)
 	return rc;
 }
 
-PARKS static int apply_next(struct db *db, struct err_note *note)
+static PARKS int apply_from_log(struct db *db, struct err_note *note)
 {
 	struct bytes payload;
-	int rc = wait_for_merges(db);
+	int rc = 0;
 
-	if (rc < 0)
-		return err_set(note, rc, "waiting for merges");
 	if (db->applying == NULL)
 		rc = log_reader_open(db->log, db->sealed, &db->applying, note);
 	if (rc == 0)
@@ -181,26 +210,57 @@ PARKS static int apply_next(struct db *db, struct err_note *note)
 	return rc == E_GONE ? 0 : rc; /* its segment was forgotten: from the next one */
 }
 
-static PARKS int apply_to(struct db *db, uint64_t index, struct err_note *note)
+static PARKS int apply_next(struct db *db, struct err_note *note)
 {
+	struct tail_record *t;
+	int rc = wait_for_merges(db);
+
+	if (rc < 0)
+		return err_set(note, rc, "waiting for merges");
+	t = tail_get(&db->tail, db->sealed + 1);
+	if (t == NULL)
+		return apply_from_log(db, note);
+	log_reader_close(db->applying); /* it would stand too far back */
+	db->applying = NULL;
+	rc = apply_record(db, bytes_of(t->payload, t->len));
+	return rc < 0 ? err_set(note, rc, "the effects of record %llu",
+		(unsigned long long)db->sealed + 1) : 0;
+}
+
+static bool may_apply(const struct db *db)
+{
+	return db->follows && !db->failed && db->sealed < db->committed;
+}
+
+/* Beside everything that changes the log: only what is committed is read, and nobody takes that
+ * back. */
+PARKS int db_applier(void *arg)
+{
+	struct err_note note = { "" };
+	struct db *db = arg;
 	int rc = 0;
 
-	while (rc == 0 && db->sealed < index) {
-		if (db->failed)
-			return err_set(note, db->why_rc, "%s", db->why.text);
-		rc = apply_next(db, note);
+	while (rc == 0) {
+		fiber_note(0, "db: waits for commits");
+		if (!may_apply(db)) {
+			rc = waitq_wait(&db->apply, FOREVER);
+			continue;
+		}
+		db->in_apply = true;
+		rc = apply_next(db, &note);
+		db->in_apply = false;
+		if (rc < 0)
+			db_fail(db, rc, &note);
 		if (rc == 0 && db_memtable_full(db))
 			waitq_wake_one(&db->merge);
+		if (db->sealed == db->committed)
+			waitq_wake_all(&db->moved);
 	}
-	if (rc < 0 && rc != E_CANCELED)
-		db_fail(db, rc, note);
 	return rc;
 }
 
-int db_commit(struct db *db, uint64_t index, uint64_t synced, struct err_note *note)
+void db_commit(struct db *db, uint64_t index, uint64_t synced)
 {
-	int rc;
-
 	check(db->o.replica);
 	check(index <= db->written);
 	check(synced <= index);
@@ -208,28 +268,49 @@ int db_commit(struct db *db, uint64_t index, uint64_t synced, struct err_note *n
 		db->committed = index;
 	if (synced > db->all_synced)
 		db->all_synced = synced;
-	rc = db->follows ? apply_to(db, db->committed, note) : 0;
-	if (rc == 0)
-		db_let_go(db);
-	if (rc == 0 && db->frozen != NULL)
+	if (may_apply(db))
+		waitq_wake_one(&db->apply);
+	db_let_go(db);
+	if (db->frozen != NULL)
 		waitq_wake_one(&db->merge);
-	return rc;
 }
 
 /* ---- leading ---- */
+static PARKS int applied(struct db *db, struct err_note *note)
+{
+	int rc = 0;
+
+	while (rc == 0 && !db->failed && (db->sealed < db->committed || db->in_apply))
+		rc = wait_moved(db);
+	if (db->failed)
+		return err_set(note, db->why_rc, "%s", db->why.text);
+	return rc < 0 ? err_set(note, rc, "applying the log") : 0;
+}
+
 int db_lead(struct db *db, uint64_t epoch, struct err_note *note)
 {
 	int rc;
 
 	check(db->follows);
-	check(db->sealed == db->written);
 	check(db->committed == db->written);
+	if ((rc = applied(db, note)) < 0)
+		return rc;
+	check(db->sealed == db->written);
 	log_reader_close(db->applying);
 	db->applying = NULL;
 	log_epoch(db->log, epoch);
-	db->follows = false;
+	db->follows = db->held = false;
 	rc = db_ids_find(db, note);
 	return rc < 0 ? rc : db_ids_first(db, note);
+}
+
+void db_hold(struct db *db, bool hold)
+{
+	if (db->held == hold || db->follows)
+		return;
+	db->held = hold;
+	waitq_wake_one(&db->dirty);
+	waitq_wake_all(&db->moved);
 }
 
 int db_follow(struct db *db, struct err_note *note)
@@ -248,9 +329,12 @@ int db_follow(struct db *db, struct err_note *note)
 	memtable_free(db->active);
 	memtable_free(db->frozen);
 	db->frozen = NULL;
-	db->freeze = false;
+	db->freeze = db->held = false;
 	db->active = memtable_new(&db->pool, db->seed);
 	db->sealed = db->merged;
 	db->fresh_log_bytes = 0;
-	return apply_to(db, db->committed, note);
+	if (db->want_sync > db->written)
+		db->want_sync = db->written;
+	waitq_wake_one(&db->apply);
+	return 0;
 }

@@ -3,6 +3,7 @@
  *
  *   flusher   waits for effects, then for the end of the turn; seals them into a record, writes it
  *   syncer    makes what is written durable when somebody wants it, and once in a while
+ *   applier   of a follower: applies what is committed (db_replica.c)
  *
  * Sealing and freezing happen in the flusher, between two records and between requests, so a
  * memtable ends with a record and a request's effects are in one.  What does not fit a full disk
@@ -22,6 +23,7 @@ void db_fail(struct db *db, int rc, const struct err_note *note)
 		db->o.failed(db->o.arg, rc, note);
 	waitq_wake_all(&db->moved);
 	waitq_wake_all(&db->merge);
+	waitq_wake_all(&db->apply);
 }
 
 void db_let_go(struct db *db)
@@ -132,6 +134,13 @@ static PARKS int write_one(struct db *db)
 	return rc;
 }
 
+static bool has_work(const struct db *db)
+{
+	if (db->held && db->pending.any)
+		return db->writing.any;
+	return db->pending.any || db->writing.any || db->freeze;
+}
+
 static PARKS int flusher(void *arg)
 {
 	struct db *db = arg;
@@ -139,13 +148,13 @@ static PARKS int flusher(void *arg)
 
 	while (rc == 0) {
 		fiber_note(0, "db: waits for changes");
-		while (rc == 0 && !db->pending.any && !db->writing.any && !db->freeze)
+		while (rc == 0 && !has_work(db))
 			rc = waitq_wait(&db->dirty, FOREVER);
 		if (rc == 0)
 			rc = fiber_late();
 		if (rc < 0)
 			break;
-		if (db->pending.any && !db->writing.any)
+		if (db->pending.any && !db->writing.any && !db->held)
 			seal(db);
 		if (db->freeze && db->frozen == NULL && !db->pending.any)
 			db_freeze(db);
@@ -207,6 +216,8 @@ int db_start(struct db *db, struct group *g)
 
 	if ((rc = fiber_start(g, "db flusher", flusher, db)) < 0 ||
 		(rc = fiber_start(g, "db syncer", syncer, db)) < 0)
+		return rc;
+	if (db->o.replica && (rc = fiber_start(g, "db applier", db_applier, db)) < 0)
 		return rc;
 	return fiber_start(g, "db merger", db_merger, db);
 }

@@ -5,14 +5,15 @@
 
 enum { MAGIC = 0x474c4457 /* "WDLG" */ };
 
-static uint64_t chain_shard(const struct record *r, uint64_t before, const void *payload)
+uint64_t record_chain(
+	uint64_t before, uint64_t index, uint64_t epoch, const void *payload, size_t len)
 {
 	uint8_t head[24];
 
 	put_le64(head, before);
-	put_le64(head + 8, r->index);
-	put_le64(head + 16, r->epoch);
-	return hash64(hash64(0, head, sizeof head), payload, r->length);
+	put_le64(head + 8, index);
+	put_le64(head + 16, epoch);
+	return hash64(hash64(0, head, sizeof head), payload, len);
 }
 
 /* Covers the header but the chains and the crc, and through the payload crc the payload. */
@@ -29,8 +30,10 @@ static uint64_t chain_node(const struct record *r)
 void record_seal(struct record *r, uint64_t shard_chain, const void *payload)
 {
 	r->payload_crc = crc32c(0, payload, r->length);
-	r->shard_chain = r->kind == LOG_EFFECTS ? chain_shard(r, shard_chain, payload)
-						: shard_chain;
+	r->shard_chain = shard_chain;
+	if (r->kind == LOG_EFFECTS)
+		r->shard_chain =
+			record_chain(shard_chain, r->index, r->epoch, payload, r->length);
 	r->node_chain = chain_node(r);
 }
 

@@ -23,6 +23,9 @@ void record_seal(struct record *r, uint64_t shard_chain, const void *payload);
 void record_put(const struct record *r, uint8_t to[LOG_HEADER_BYTES]);
 /* 0 or E_CORRUPT: magic, header crc, length. */
 int record_get(const uint8_t from[LOG_HEADER_BYTES], struct record *ret_r);
+/* The shard chain through a record of effects. */
+uint64_t record_chain(
+	uint64_t before, uint64_t index, uint64_t epoch, const void *payload, size_t len);
 /* True when the payload is the record's and continues both chains. */
 bool record_verify(const struct record *r, uint64_t shard_chain, const void *payload);
 

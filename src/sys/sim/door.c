@@ -206,7 +206,7 @@ const char *sys_host(struct sys *s)
 }
 const char *sys_boot_id(struct sys *s)
 {
-	return s->node->name;
+	return s->node->boot_id;
 }
 
 void sys_log(struct sys *s, const char *line)

@@ -176,6 +176,7 @@ void sim_node_start(struct sim_node *n, sim_main_fn *main_fn, void *arg)
 	n->main_arg = arg;
 	n->result = E_CANCELED;
 	n->boots++;
+	snprintf(n->boot_id, sizeof n->boot_id, "%s.%u", n->name, n->kernels);
 	n->off = false;
 	n->timer_late = false;
 	check(fiber_start(&s->root, "main", process_main, n) == 0);
@@ -257,6 +258,7 @@ void sim_node_crash(struct sim_node *n)
 {
 	sim_fault(n->w, n, "power off");
 	n->w->counts.crashes++;
+	n->kernels++;
 	n->off = true;
 	if (n->sys != NULL)
 		node_end(n, END_POWER);

@@ -55,6 +55,8 @@ struct sim_node {
 	struct sys *sys;
 	uint64_t disk_ops;
 	bool off; /* the machine, since a power cut and until the next start */
+	uint32_t kernels; /* power cuts so far */
+	char boot_id[NODE_NAME_MAX + 12];
 	sim_main_fn *main_fn;
 	void *main_arg;
 	int result;
