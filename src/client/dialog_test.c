@@ -91,7 +91,7 @@ static void on_stat(void *arg, struct rpc_request *r)
 }
 
 static PARKS int on_hello(void *arg, struct rpc_conn *c, const struct msg_hello *h,
-	struct msg_hello_ok *ret_ok, struct err_note *note)
+	struct msg_hello_ok *ret_ok, char ret_hint[SYS_ADDR_MAX], struct err_note *note)
 {
 	if (h->token.len > 0)
 		return err_set(note, E_DENIED, "no tokens here");

@@ -335,7 +335,7 @@ static int who_is(const struct serve *v, struct rpc_conn *rc, const struct msg_h
 }
 
 static int hello(void *arg, struct rpc_conn *rc, const struct msg_hello *h,
-	struct msg_hello_ok *ret_ok, struct err_note *note)
+	struct msg_hello_ok *ret_ok, char ret_hint[SYS_ADDR_MAX], struct err_note *note)
 {
 	struct conn *conn = calloc(1, sizeof *conn);
 	struct serve *v = arg;

@@ -78,12 +78,14 @@ int rpc_conn_fail(struct rpc_conn *c, int rc, const char *fmt, ...)
 	return rc;
 }
 
-void rpc_conn_error(struct rpc_conn *c, uint64_t cookie, int rc, const struct err_note *note)
+void rpc_conn_error(struct rpc_conn *c, uint64_t cookie, int rc, const struct err_note *note,
+	const char *hint)
 {
 	struct msg_error m = rpc_error_of(rc, note);
 	struct frame f = { .op = OP_error, .version = c->version, .cookie = cookie,
 		.flags = FRAME_REPLY };
 
+	m.hint = bytes_of(hint, strlen(hint));
 	if (rpc_out_frame(c, &c->ready, &f, &m, bytes_of(NULL, 0)) == 0)
 		rpc_out_wake(c);
 }
@@ -100,7 +102,7 @@ int rpc_conn_broken(struct rpc_conn *c, const char *fmt, ...)
 	if (c->why.text[0] == '\0')
 		snprintf(c->why.text, sizeof c->why.text, "%.100s: %.150s", c->name, note.text);
 	c->counts->broken++;
-	rpc_conn_error(c, 0, E_CORRUPT, &note);
+	rpc_conn_error(c, 0, E_CORRUPT, &note, "");
 	sm_move(&c->state, CONN_CLOSING);
 	return E_CORRUPT;
 }
@@ -175,7 +177,7 @@ static void conn_init(struct rpc_conn *c)
 	sm_init(&c->state, conn_states, CONN_HELLO);
 	list_init(&c->link);
 	list_init(&c->queued);
-	for (int i = 0; i < HELD_KINDS; i++)
+	for (int i = 0; i < RPC_GATES; i++)
 		list_init(&c->held[i].link);
 	waitq_init(&c->in.let_go);
 	waitq_init(&c->writer_q);

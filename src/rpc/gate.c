@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Replies held back until the server's log has come as far as they saw.  Each kind of gate has a
- * buffer of its own, so that what waits for a sync does not hold up what waits for a write. */
+/* Replies held back until the server's log has come as far as they saw, or until it is settled that
+ * they may go.  Each kind of gate has a buffer of its own, so that what waits for a sync does not
+ * hold up what waits for a write. */
 #include "rpc/own.h"
 #include <stdlib.h>
 
 static bool is_open(const struct rpc_conn *c, struct rpc_gate g)
 {
+	check(g.by < RPC_GATES);
 	check(g.index == 0 || c->server != NULL);
-	return g.index == 0
-		|| g.index <= c->server->released[g.sync ? HELD_SYNCED : HELD_WRITTEN];
+	return g.index == 0 || g.index <= c->server->released[g.by];
 }
 
 static struct held *held_of(struct rpc_conn *c, struct rpc_gate g)
 {
-	return &c->held[g.sync ? HELD_SYNCED : HELD_WRITTEN];
+	return &c->held[g.by];
 }
 
 struct out *rpc_gate_out(struct rpc_conn *c, struct rpc_gate g)
@@ -109,27 +110,34 @@ static void release(struct rpc_conn *c, struct held *h, uint64_t index)
 	rpc_out_wake(c);
 }
 
+static void release_kind(struct rpc_server *s, int kind, uint64_t to)
+{
+	if (to <= s->released[kind])
+		return;
+	s->released[kind] = to;
+	list_each_safe (at, &s->held[kind]) {
+		struct held *h = container_of(at, struct held, link);
+		struct rpc_conn *c = container_of(h - kind, struct rpc_conn, held[0]);
+
+		check(c->magic == CONN_MAGIC);
+		release(c, h, to);
+	}
+}
+
 void rpc_release(struct rpc_server *s, uint64_t written, uint64_t synced)
 {
-	const uint64_t to[HELD_KINDS] = { [HELD_WRITTEN] = written, [HELD_SYNCED] = synced };
+	release_kind(s, RPC_WRITTEN, written);
+	release_kind(s, RPC_SYNCED, synced);
+}
 
-	for (int kind = 0; kind < HELD_KINDS; kind++) {
-		if (to[kind] <= s->released[kind])
-			continue;
-		s->released[kind] = to[kind];
-		list_each_safe (at, &s->held[kind]) {
-			struct held *h = container_of(at, struct held, link);
-			struct rpc_conn *c = container_of(h - kind, struct rpc_conn, held[0]);
-
-			check(c->magic == CONN_MAGIC);
-			release(c, h, to[kind]);
-		}
-	}
+void rpc_release_settled(struct rpc_server *s, uint64_t index)
+{
+	release_kind(s, RPC_SETTLED, index);
 }
 
 void rpc_gate_fini(struct rpc_conn *c)
 {
-	for (int kind = 0; kind < HELD_KINDS; kind++) {
+	for (int kind = 0; kind < RPC_GATES; kind++) {
 		struct held *h = &c->held[kind];
 
 		list_remove(&h->link);

@@ -266,6 +266,28 @@ static int newer_peer(struct sys *s, void *arg)
 	return 0;
 }
 
+/* Who does not lead says who does, to those who can read it. */
+static int hint(struct sys *s, void *arg)
+{
+	service_open(&v, s);
+	for (uint16_t version = 1; version <= WIRE_VERSION; version++) {
+		struct msg_hello hello = { .version = version, .token = BYTES("other") };
+		uint8_t buf[ROOM];
+		struct msg_error m;
+
+		raw_open();
+		check(raw_send(buf, put_frame(buf, (struct frame){ .op = OP_hello }, &hello,
+			bytes_of(NULL, 0))) == 0);
+		check(raw_error(0) == E_NOTPRIMARY);
+		check(raw.f.version == version);
+		check(msg_error_get(raw.body, raw.f.body_len, raw.f.version, &m) == 0);
+		check(bytes_equal(m.hint, version > 1 ? BYTES("tcp:other:1") : BYTES("")));
+		sys_stream_close(raw.c);
+	}
+	service_close(&v);
+	return 0;
+}
+
 /* What is only unknown is answered, skipped, and survived. */
 static int unknown(struct sys *s, void *arg)
 {
@@ -488,6 +510,7 @@ TEST(truncations)
 TEST(broken_frames)
 TEST(broken_rules)
 TEST(newer_peer)
+TEST(hint)
 TEST(unknown)
 TEST(garbage)
 TEST(stalls)
@@ -502,6 +525,7 @@ int main(void)
 		cmocka_unit_test(test_broken_frames),
 		cmocka_unit_test(test_broken_rules),
 		cmocka_unit_test(test_newer_peer),
+		cmocka_unit_test(test_hint),
 		cmocka_unit_test(test_unknown),
 		cmocka_unit_test(test_garbage),
 		cmocka_unit_test(test_stalls),

@@ -70,7 +70,6 @@ struct held {
 	uint32_t n, cap;
 	struct list link;            /* of the server: connections that hold output of this kind */
 };
-enum { HELD_WRITTEN, HELD_SYNCED, HELD_KINDS };
 
 /* ---- input ---- */
 struct in {
@@ -115,7 +114,7 @@ struct rpc_conn {
 	struct in in;
 
 	struct out ready, sending;
-	struct held held[HELD_KINDS];
+	struct held held[RPC_GATES];
 	uint64_t out_bytes;
 	uint32_t send_first, send_end; /* pins of `sending` in the vector being sent */
 	uint64_t n_vectors;            /* that the door has taken or refused */
@@ -139,8 +138,8 @@ struct rpc_server {
 	struct ops ops;
 	struct group group;          /* accepting fibers and the connections' readers */
 	struct list conns, listeners;
-	struct list held[HELD_KINDS]; /* connections with held output */
-	uint64_t released[HELD_KINDS];
+	struct list held[RPC_GATES]; /* connections with held output */
+	uint64_t released[RPC_GATES];
 	uint32_t n_conns, n_refusing;
 	bool closing;
 	struct waitq gone_q;
@@ -161,7 +160,8 @@ void rpc_conn_unref(struct rpc_conn *c);
 int rpc_conn_fail(struct rpc_conn *c, int rc, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 /* An error that answers nothing or the hello. */
-void rpc_conn_error(struct rpc_conn *c, uint64_t cookie, int rc, const struct err_note *note);
+void rpc_conn_error(struct rpc_conn *c, uint64_t cookie, int rc, const struct err_note *note,
+	const char *hint);
 /* The peer broke a rule: says so to it, then closes.  For the reader; returns E_CORRUPT. */
 int rpc_conn_broken(struct rpc_conn *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 static inline bool conn_talks(const struct rpc_conn *c)

@@ -21,11 +21,12 @@ uint32_t rpc_request_buffered(const struct rpc_conn *c, const struct frame *f)
 }
 
 /* ---- hello ---- */
-static int refuse(struct rpc_conn *c, uint64_t cookie, int rc, const struct err_note *note)
+static int refuse(struct rpc_conn *c, uint64_t cookie, int rc, const struct err_note *note,
+	const char *hint)
 {
 	snprintf(c->why.text, sizeof c->why.text, "%.100s: %.150s", c->name, note->text);
 	c->counts->denied++;
-	rpc_conn_error(c, cookie, rc, note);
+	rpc_conn_error(c, cookie, rc, note, rc == E_NOTPRIMARY ? hint : "");
 	sm_move(&c->state, CONN_CLOSING);
 	return rc;
 }
@@ -35,6 +36,7 @@ static int hello(struct rpc_conn *c, const struct frame *f, const uint8_t *body)
 	const struct rpc_service *svc = c->ops->svc;
 	struct frame reply = { .op = OP_hello_ok, .cookie = f->cookie, .flags = FRAME_REPLY };
 	struct err_note note = { "" };
+	char hint[SYS_ADDR_MAX] = "";
 	struct msg_hello_ok ok = { 0 };
 	struct msg_hello m;
 	int rc = 0;
@@ -45,9 +47,9 @@ static int hello(struct rpc_conn *c, const struct frame *f, const uint8_t *body)
 		return rpc_conn_broken(c, "this hello is damaged");
 	c->version = m.version < WIRE_VERSION ? m.version : WIRE_VERSION;
 	if (svc->hello != NULL)
-		rc = svc->hello(svc->arg, c, &m, &ok, &note);
+		rc = svc->hello(svc->arg, c, &m, &ok, hint, &note);
 	if (rc < 0)
-		return refuse(c, f->cookie, rc, &note);
+		return refuse(c, f->cookie, rc, &note, hint);
 	ok.version = reply.version = c->version;
 	rc = rpc_out_frame(c, &c->ready, &reply, &ok, bytes_of(NULL, 0));
 	if (rc < 0)

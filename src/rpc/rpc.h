@@ -54,10 +54,11 @@ struct rpc_service {
 	size_t n_ops;
 	void *arg;
 	/* Server side: checks the hello; fills hello_ok (but for its version) and may keep
-	 * something with the connection (rpc_conn_set).  A negative code refuses with that error.
-	 * May park.  NULL lets everybody in. */
+	 * something with the connection (rpc_conn_set).  A negative code refuses with that error;
+	 * with E_NOTPRIMARY the hint, "" before the call, goes along.  Lists in hello_ok stay the
+	 * service's and are read when this has returned.  May park.  NULL lets everybody in. */
 	PARKS int (*hello)(void *arg, struct rpc_conn *c, const struct msg_hello *h,
-		struct msg_hello_ok *ret_ok, struct err_note *note);
+		struct msg_hello_ok *ret_ok, char ret_hint[SYS_ADDR_MAX], struct err_note *note);
 	/* The connection that hello let in is lost: answer or drop what is kept of its requests.
 	 * Must not park.  May be NULL. */
 	void (*lost)(void *arg, struct rpc_conn *c);
@@ -67,9 +68,11 @@ struct rpc_service {
 };
 
 /* ---- replies and gates ---- */
-/* A reply may be held until the server announces that a log index is written or synced. */
-struct rpc_gate { uint64_t index; bool sync; };
-#define RPC_NOW ((struct rpc_gate){ 0, false })
+/* A reply may be held until the server announces that a log index is written or synced, or that
+ * what it counts by numbers of its own is settled. */
+enum rpc_gated { RPC_WRITTEN, RPC_SYNCED, RPC_SETTLED, RPC_GATES };
+struct rpc_gate { uint64_t index; enum rpc_gated by; };
+#define RPC_NOW ((struct rpc_gate){ 0, RPC_WRITTEN })
 
 /* data is copied.  A message that exceeds its limits is answered with E_TOOBIG instead. */
 void rpc_reply(struct rpc_request *r, uint16_t op, const void *msg, struct bytes data,
@@ -89,6 +92,7 @@ void rpc_drop(struct rpc_request *r);
 /* Announces progress to all connections of the server: what is gated at or below goes out at the
  * end of this turn.  Neither index goes back. */
 void rpc_release(struct rpc_server *s, uint64_t written, uint64_t synced);
+void rpc_release_settled(struct rpc_server *s, uint64_t index); /* likewise */
 /* RPC_STREAM: the next len bytes of the request's data, straight into buf.  E_INVALID when fewer
  * are left; E_CLOSED, E_TIMEOUT, E_CANCELED. */
 PARKS int rpc_recv_data(struct rpc_request *r, void *buf, size_t len, uint64_t until_ns);

@@ -231,9 +231,9 @@ static int plain_waits(struct sys *s, void *arg)
 /* ---- gates ---- */
 struct gated { struct rpc_call call; struct msg_put put; };
 
-static void start_gated(struct rpc_conn *c, struct gated *g, uint64_t index, bool sync)
+static void start_gated(struct rpc_conn *c, struct gated *g, uint64_t index, enum rpc_gated by)
 {
-	g->put = (struct msg_put){ .if_version = index, .ttl_ms = sync };
+	g->put = (struct msg_put){ .if_version = index, .ttl_ms = by };
 	g->call = (struct rpc_call){ .op = OP_put, .msg = &g->put };
 	check(rpc_start(c, &g->call) == 0);
 }
@@ -258,14 +258,14 @@ static int gates(struct sys *s, void *arg)
 
 	service_open(&v, s);
 	c = service_connect(&v, v.tcp);
-	start_gated(c, &g[0], 10, false);
-	start_gated(c, &g[1], 10, true);
-	start_gated(c, &g[2], 11, false);
-	start_gated(c, &g[3], 12, true);
-	start_gated(c, &g[4], 0, false);
-	start_gated(c, &g[5], 13, false);
-	start_gated(c, &g[6], 11, false); /* behind 13: waits along */
-	start_gated(c, &g[7], 14, true);
+	start_gated(c, &g[0], 10, RPC_WRITTEN);
+	start_gated(c, &g[1], 10, RPC_SYNCED);
+	start_gated(c, &g[2], 11, RPC_WRITTEN);
+	start_gated(c, &g[3], 12, RPC_SYNCED);
+	start_gated(c, &g[4], 0, RPC_WRITTEN);
+	start_gated(c, &g[5], 13, RPC_WRITTEN);
+	start_gated(c, &g[6], 11, RPC_WRITTEN); /* behind 13: waits along */
+	start_gated(c, &g[7], 14, RPC_SYNCED);
 	expect_ended(s, g, 8, "00001000");
 	rpc_release(v.server, 9, 9);
 	expect_ended(s, g, 8, "00001000");
@@ -273,17 +273,25 @@ static int gates(struct sys *s, void *arg)
 	expect_ended(s, g, 8, "10101000");
 	rpc_release(v.server, 10, 12); /* an older written index changes nothing */
 	expect_ended(s, g, 8, "11111000");
-	start_gated(c, &g[4], 11, false);
+	start_gated(c, &g[4], 11, RPC_WRITTEN);
 	expect_ended(s, g, 8, "11111000");
 	rpc_release(v.server, 13, 12);
 	expect_ended(s, g, 8, "11111110");
-	start_gated(c, &g[0], 13, false); /* released already */
+	start_gated(c, &g[0], 13, RPC_WRITTEN); /* released already */
 	expect_ended(s, g, 8, "11111110");
 	rpc_release(v.server, 20, 14);
 	expect_ended(s, g, 8, "11111111");
-	start_gated(c, &g[0], 20, true); /* written is not synced */
+	start_gated(c, &g[0], 20, RPC_SYNCED); /* written is not synced */
 	expect_ended(s, g, 8, "01111111");
 	rpc_release(v.server, 20, 20);
+	expect_ended(s, g, 8, "11111111");
+	start_gated(c, &g[0], 1, RPC_SETTLED); /* numbers of their own */
+	start_gated(c, &g[1], 2, RPC_SETTLED);
+	rpc_release(v.server, 30, 30);
+	expect_ended(s, g, 8, "00111111");
+	rpc_release_settled(v.server, 1);
+	expect_ended(s, g, 8, "10111111");
+	rpc_release_settled(v.server, 2);
 	expect_ended(s, g, 8, "11111111");
 	rpc_close(c);
 	service_close(&v);
@@ -300,8 +308,8 @@ static int gates_of_the_lost(struct sys *s, void *arg)
 	c_a = service_connect(&v, v.tcp);
 	c_b = service_connect(&v, v.local);
 	for (unsigned i = 0; i < 3; i++) {
-		start_gated(c_a, &a[i], 5 + i, i == 1);
-		start_gated(c_b, &b[i], 5 + i, i == 1);
+		start_gated(c_a, &a[i], 5 + i, i == 1 ? RPC_SYNCED : RPC_WRITTEN);
+		start_gated(c_b, &b[i], 5 + i, i == 1 ? RPC_SYNCED : RPC_WRITTEN);
 	}
 	until(s, rpc_server_counts(v.server).requests == 6);
 	rpc_close(c_a);
@@ -606,7 +614,7 @@ static int answers_to_nobody(struct sys *s, void *arg)
 	check(rpc_server_connections(v.server) == 1);
 	check(!rpc_conn_open(kept.conn));
 	check(rpc_conn_name(kept.conn)[0] != '\0');
-	rpc_reply_ok(&kept, (struct rpc_gate){ 99, true });
+	rpc_reply_ok(&kept, (struct rpc_gate){ 99, RPC_SYNCED });
 	check(v.n_closed == 1);
 	service_close(&v);
 	return 0;

@@ -45,7 +45,7 @@ int rpc_server_new(struct sys *sys, const struct rpc_service *svc, struct rpc_se
 	s->group.keep_going = true;
 	list_init(&s->conns);
 	list_init(&s->listeners);
-	for (int i = 0; i < HELD_KINDS; i++)
+	for (int i = 0; i < RPC_GATES; i++)
 		list_init(&s->held[i]);
 	waitq_init(&s->gone_q);
 	s->limits = rpc_limits_default;
@@ -191,7 +191,7 @@ void rpc_server_free(struct rpc_server *s)
 		waitq_wait(&s->gone_q, FOREVER);
 	fiber_unshield();
 	check(list_empty(&s->conns));
-	for (int i = 0; i < HELD_KINDS; i++)
+	for (int i = 0; i < RPC_GATES; i++)
 		check(list_empty(&s->held[i]));
 	free(s);
 }

@@ -36,7 +36,7 @@ static void on_put(void *arg, struct rpc_request *r)
 	DECODE(put);
 	ok.inode = crc32c(0, r->data.p, r->data.len);
 	ok.version = r->data.len;
-	g = (struct rpc_gate){ m.if_version, m.ttl_ms != 0 };
+	g = (struct rpc_gate){ m.if_version, (enum rpc_gated)(m.ttl_ms % RPC_GATES) };
 	rpc_reply(r, OP_put_ok, &ok, bytes_of(NULL, 0), g);
 }
 
@@ -202,7 +202,7 @@ static void on_status(void *arg, struct rpc_request *r)
 }
 
 static int on_hello(void *arg, struct rpc_conn *c, const struct msg_hello *h,
-	struct msg_hello_ok *ret_ok, struct err_note *note)
+	struct msg_hello_ok *ret_ok, char ret_hint[SYS_ADDR_MAX], struct err_note *note)
 {
 	struct service *v = arg;
 
@@ -210,6 +210,10 @@ static int on_hello(void *arg, struct rpc_conn *c, const struct msg_hello *h,
 	check(!rpc_conn_open(c));
 	if (bytes_equal(h->token, BYTES("wrong")))
 		return err_set(note, E_DENIED, "this token is not ours");
+	if (bytes_equal(h->token, BYTES("other"))) {
+		snprintf(ret_hint, SYS_ADDR_MAX, "tcp:other:1");
+		return err_set(note, E_NOTPRIMARY, "the other one leads");
+	}
 	if (bytes_equal(h->token, BYTES("slow")))
 		fiber_sleep(sys_after(v->s, 5 * SYS_MS));
 	ret_ok->incarnation = 77;

@@ -326,7 +326,7 @@ PARKS int folder_make(struct sys *s, const char *path, struct err_note *note);
 extern const struct rpc_op serve_ops[];
 extern const size_t serve_n_ops;
 int serve_hello(void *store, struct rpc_conn *c, const struct msg_hello *h,
-	struct msg_hello_ok *ret_ok, struct err_note *note);
+	struct msg_hello_ok *ret_ok, char ret_hint[SYS_ADDR_MAX], struct err_note *note);
 void serve_lost(void *store, struct rpc_conn *c);
 void serve_closed(void *store, struct rpc_conn *c);
 /* E_UNAVAILABLE without a controller; else as cap_check(). */

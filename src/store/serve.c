@@ -7,7 +7,7 @@
 
 /* ---- connections ---- */
 int serve_hello(void *store, struct rpc_conn *c, const struct msg_hello *h,
-	struct msg_hello_ok *ret_ok, struct err_note *note)
+	struct msg_hello_ok *ret_ok, char ret_hint[SYS_ADDR_MAX], struct err_note *note)
 {
 	struct store *st = store;
 	struct client *cl = calloc(1, sizeof *cl);

@@ -3,7 +3,10 @@
 #ifndef WIRE_WORDS_H
 #define WIRE_WORDS_H
 
-enum wire_role { ROLE_CLIENT = 1, ROLE_META = 2, ROLE_STORE = 3, ROLE_GATEWAY = 4 };
+enum wire_role {
+	ROLE_CLIENT = 1, ROLE_META = 2, ROLE_STORE = 3, ROLE_GATEWAY = 4,
+	ROLE_REPLICA = 5,        /* another replica of the shard: let in whoever leads */
+};
 enum wire_bucket_kind { BUCKET_FLAT = 0, BUCKET_TREE = 1 };
 enum wire_lifetime {
 	LIFETIME_DEFAULT = 0, LIFETIME_JOB = 1, LIFETIME_TTL = 2, LIFETIME_PERSIST = 3,
