@@ -82,6 +82,11 @@ void db_delete_range(struct db *db, struct bytes from, struct bytes to)
 	memtable_delete_range(db->active, from, to);
 }
 
+void db_touch(struct db *db)
+{
+	(void)pend(db, 0);
+}
+
 static void apply(struct db *db, const struct effect *e)
 {
 	uint64_t hash = memtable_hash(db->seed, e->key);
@@ -107,7 +112,7 @@ int db_apply(struct db *db, struct bytes payload)
 /* ---- reading ---- */
 /* A row of the tree is not what was merged: nothing may be written on the strength of it.  The next
  * start makes the tree anew. */
-static void db_rot(struct db *db)
+void db_rot(struct db *db)
 {
 	db->rotten = true;
 	waitq_wake_all(&db->merge);
@@ -370,6 +375,11 @@ int db_room(const struct db *db)
 	if (db->full || log_tight(db->log))
 		return E_FULL;
 	return db_pressed(db) ? E_BUSY : 0;
+}
+
+struct db_scrub db_scrubbed(const struct db *db)
+{
+	return db->scrub;
 }
 
 void db_status(const struct db *db, struct db_status *ret_st)

@@ -27,6 +27,7 @@ struct db_opts {
 	/* Log kept behind the older copy of the tree before another copy is made, or the length of
 	 * the tree where that is more. */
 	uint64_t log_keep_bytes;
+	uint64_t scrub_every_ns; /* what is at rest is read again */
 	/* Called on the loop, never parking, just before what is pending becomes a record: may
 	 * still db_put() and db_delete(), which then belong to that record (sums kept in memory
 	 * meanwhile). */
@@ -139,4 +140,15 @@ struct db_status {
 	uint64_t log_bytes, seen, written, synced, merged, records, syncs, merges;
 };
 void db_status(const struct db *db, struct db_status *ret_st);
+
+/* ---- reading again what is at rest (db_scrub.c) ---- */
+struct db_scrub {
+	bool running;
+	uint64_t passes, records, rows, bytes, found; /* since the start */
+	struct err_note last; /* what was found last */
+};
+void db_scrub_now(struct db *db); /* at full speed; passes tells when it is done */
+struct db_scrub db_scrubbed(const struct db *db);
+/* Somebody who read the log found the record at index bad: it is made anew from the rows. */
+void db_log_rotten(struct db *db, uint64_t index);
 #endif

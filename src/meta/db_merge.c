@@ -90,6 +90,7 @@ static PARKS int copy_old(struct db *db, struct err_note *note)
 	if ((rc = tree_copy(db->tree, name, note)) < 0)
 		return rc;
 	db->old_index = db->merged;
+	db->old_rotten = false;
 	if (before == 0 || before == db->merged)
 		return 0;
 	db_old_name(before, name);
@@ -103,7 +104,17 @@ int db_old_drop(struct db *db, struct err_note *note)
 	sys_reached(db->sys, "db: the older copy given up on a full disk");
 	db_old_name(db->old_index, name);
 	db->old_index = 0;
+	db->old_rotten = false;
 	return tree_remove(db->sys, db->dir, name, note);
+}
+
+static bool old_is_due(const struct db *db, uint64_t keep)
+{
+	if (db->old_rotten)
+		return true;
+	if (db->merged <= db->old_index)
+		return false;
+	return log_bytes(db->log) > keep || (db_heals(db) && db->merged >= db->heal_index);
 }
 
 /* Makes another older copy when much of the log is kept for the last one, and cuts the log: with no
@@ -118,7 +129,7 @@ static PARKS int let_go(struct db *db, struct err_note *note)
 	tree_status(db->tree, &st);
 	if (keep < st.bytes)
 		keep = st.bytes;
-	if (!db->full && db->merged > db->old_index && log_bytes(db->log) > keep)
+	if (!db->full && old_is_due(db, keep))
 		rc = copy_old(db, note);
 	if (rc == E_FULL) {
 		alone = true;
@@ -289,7 +300,8 @@ static void ask_to_freeze(struct db *db, struct pace *p, uint64_t now_ns)
 	else if (p->merge_ns == FOREVER)
 		p->merge_ns = now_ns + db->o.merge_every_ns;
 	if (!any || db->freeze ||
-		(!db_memtable_full(db) && !db_log_short(db) && now_ns < p->merge_ns))
+		(!db_memtable_full(db) && !db_log_short(db) && !db_heals(db) &&
+			now_ns < p->merge_ns))
 		return;
 	db->freeze = true;
 	waitq_wake_one(&db->dirty);
@@ -319,7 +331,7 @@ static PARKS int work(struct db *db, struct pace *p, struct err_note *note)
 
 	if (first && log_wants_prepare(db->log))
 		rc = prepare(db, note);
-	if (rc == 0 && (ready(db) || db->full)) {
+	if (rc == 0 && (ready(db) || db->full || db->old_rotten)) {
 		p->rest_ns = sys_after(db->sys, DB_REST_NS);
 		rc = merge(db, note);
 	}
@@ -337,7 +349,7 @@ static PARKS int next_step(struct db *db, struct pace *p, struct err_note *note)
 	ask_to_freeze(db, p, now_ns);
 	if (db->rotten)
 		return rot(db, note);
-	if ((may_try && (log_wants_prepare(db->log) || ready(db) || db->full)) ||
+	if ((may_try && (log_wants_prepare(db->log) || ready(db) || db->full || db->old_rotten)) ||
 		(ready(db) && !p->merge_waits)) {
 		rc = work(db, p, note);
 		p->merge_waits = ready(db);

@@ -39,6 +39,8 @@ static PARKS int set_defaults(struct db *db, struct err_note *note)
 		o->log_keep_bytes = part(total, 8, DB_LOG_KEEP_BYTES);
 	if (o->merge_every_ns == 0)
 		o->merge_every_ns = DB_MERGE_EVERY_NS;
+	if (o->scrub_every_ns == 0)
+		o->scrub_every_ns = DB_SCRUB_EVERY_NS;
 	if (o->tree_bytes_max == 0)
 		o->tree_bytes_max = DB_TREE_BYTES;
 	return 0;
@@ -306,6 +308,7 @@ int db_open(struct sys *s, struct group *g, const struct db_opts *o, struct db *
 	waitq_init(&db->merge);
 	waitq_init(&db->moved);
 	waitq_init(&db->apply);
+	waitq_init(&db->scrubs);
 	if ((rc = make_dirs(db, o->dir, note)) < 0 || (rc = take_lock(db, note)) < 0 ||
 		(rc = set_defaults(db, note)) < 0 || (rc = open_rows(db, note)) < 0 ||
 		(!o->replica && (rc = db_ids_find(db, note)) < 0)) {

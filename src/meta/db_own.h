@@ -37,6 +37,7 @@ enum {
 #define DB_ALLOCATOR      UINT64_C(0) /* top 16 bits of ids: who gave them */
 #define DB_RETRY_NS       SYS_SEC
 #define DB_REST_NS        (10 * SYS_SEC)
+#define DB_SCRUB_EVERY_NS (3600 * SYS_SEC)
 #define DB_FIRST_WRITE_NS (30 * SYS_SEC) /* an opening db has written its first record by then */
 #define DB_FIRST_COMMIT_NS SYS_SEC /* one that begins to lead waits so long for ids */
 
@@ -47,6 +48,14 @@ struct pending {
 	uint8_t *room;
 	size_t len, cap;
 	bool any;
+};
+
+/* Reading again what is at rest. */
+struct pass {
+	struct db *db;
+	uint64_t step_bytes; /* since the last pause */
+	uint8_t key[MEMTABLE_KEY_BYTES_MAX + 1]; /* where it goes on in a tree */
+	size_t key_len;
 };
 
 struct db {
@@ -75,7 +84,12 @@ struct db {
 	uint64_t fresh_log_bytes; /* since the last freeze */
 	uint64_t records, syncs, merges, seed;
 	uint32_t walks; /* under way: changes are a bug meanwhile */
-	struct waitq dirty, sync, merge, moved, apply;
+	struct waitq dirty, sync, merge, moved, apply, scrubs;
+	struct db_scrub scrub;
+	uint64_t heal_index;   /* the log is made anew up to this record, for it is rotten */
+	struct pass pass;
+	bool scrub_hurry;      /* somebody waits for it */
+	bool old_rotten;       /* the older copy: another is made */
 	int why_rc; /* of the first failure */
 	struct err_note why;
 	bool failed, freeze;
@@ -96,6 +110,13 @@ int db_apply(struct db *db, struct bytes payload);
 bool db_memtable_full(const struct db *db);
 bool db_log_short(const struct db *db); /* the disk is full, and so is the log, nearly */
 void db_iters_free(struct db *db);
+
+void db_rot(struct db *db);   /* a row of the tree is not what was merged */
+void db_touch(struct db *db); /* a record is to be written, though nothing has changed */
+
+/* ---- db_scrub.c ---- */
+bool db_heals(const struct db *db); /* the log is being made anew */
+PARKS int db_scrubber(void *arg);
 
 /* ---- db_ids.c ---- */
 int db_ids_find(struct db *db, struct err_note *note);

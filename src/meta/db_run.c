@@ -219,5 +219,7 @@ int db_start(struct db *db, struct group *g)
 		return rc;
 	if (db->o.replica && (rc = fiber_start(g, "db applier", db_applier, db)) < 0)
 		return rc;
-	return fiber_start(g, "db merger", db_merger, db);
+	if ((rc = fiber_start(g, "db merger", db_merger, db)) < 0)
+		return rc;
+	return fiber_start(g, "db scrubber", db_scrubber, db);
 }

@@ -411,6 +411,73 @@ static void run(fiber_fn *fn, uint64_t seed)
 	assert_int_equal(system(clean), 0);
 }
 
+/* ---- a row of the tree rots, and nobody asks for it ---- */
+static void on_failed(void *arg, int rc, const struct err_note *note)
+{
+	int *why = arg;
+
+	*why = rc;
+}
+
+static void flip_a_value(const char *dir, const char *value)
+{
+	size_t len = strlen(value), n = 0;
+	char path[128], *p, *at;
+	FILE *f;
+
+	snprintf(path, sizeof path, "%s/tree", dir);
+	f = fopen(path, "r+");
+	assert_non_null(f);
+	p = malloc(1 << 20);
+	assert_non_null(p);
+	n = fread(p, 1, 1 << 20, f);
+	at = memmem(p, n, value, len);
+	assert_non_null(at);
+	fseek(f, at - p, SEEK_SET);
+	fputc(*at ^ 1, f);
+	fclose(f);
+	free(p);
+}
+
+static int row_rots(void *arg)
+{
+	struct world *w = arg;
+	struct sys *s = w->sys;
+	int why = 0;
+	struct db_opts o = { .dir = w->dir, .merge_every_ns = 20 * SYS_MS, .failed = on_failed,
+		.arg = &why };
+	struct err_note note;
+	struct bytes value;
+
+	group_init(&w->fibers, sys_loop(s));
+	assert_int_equal(db_open(s, &w->fibers, &o, &w->db, &note), 0);
+	for (int i = 0; i < 400; i++)
+		db_put(w->db, bytes_of(&i, sizeof i), BYTES("a value that is merged"));
+	db_put(w->db, BYTES("nobody's"), BYTES("a value that rots"));
+	close_db(w);
+	group_init(&w->fibers, sys_loop(s));
+	assert_int_equal(db_open(s, &w->fibers, &o, &w->db, &note), 0);
+	flip_a_value(w->dir, "a value that rots");
+	db_scrub_now(w->db);
+	for (int i = 0; i < 1000 && why == 0; i++)
+		fiber_sleep(sys_after(s, 5 * SYS_MS));
+	assert_int_equal(why, E_CORRUPT);
+	assert_int_equal(db_scrubbed(w->db).found, 1);
+	assert_int_equal(db_close(w->db, &note), E_CORRUPT);
+	group_init(&w->fibers, sys_loop(s));
+	assert_int_equal(db_open(s, &w->fibers, &o, &w->db, &note), 0);
+	assert_int_equal(db_get(w->db, BYTES("nobody's"), &value), 0);
+	assert_memory_equal(value.p, "a value that rots", value.len);
+	close_db(w);
+	return 0;
+}
+
+static void finds_a_rotten_row_before_a_reader(void **state)
+{
+	(void)state;
+	run(row_rots, 1);
+}
+
 static void reads_like_a_sorted_array(void **state)
 {
 	(void)state;
@@ -445,6 +512,7 @@ static void does_not_go_back_to_older_rows(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(finds_a_rotten_row_before_a_reader),
 		cmocka_unit_test(does_not_go_back_to_older_rows),
 		cmocka_unit_test(merges_what_is_written_over),
 		cmocka_unit_test(tells_when_it_is_written_and_durable),

@@ -152,6 +152,7 @@ int segment_begin(struct log *l, struct err_note *note)
 	l->file = f;
 	l->at = record_bytes(BEGIN_BYTES);
 	l->guard = 0;
+	l->turn = false;
 	l->segments[l->n_segments++] = (struct segment){ .first_lsn = r.lsn, .begin_index = index };
 	return 0;
 }
@@ -209,6 +210,12 @@ static uint64_t end_of(const struct log *l)
 	return l->at < l->guard ? l->guard : l->at;
 }
 
+void log_turn(struct log *l) { l->turn = true; }
+
+bool log_turns(const struct log *l) { return l->turn; }
+
+uint64_t log_reaches(const struct log *l) { return l->segments[0].begin_index; }
+
 bool log_crowded(const struct log *l)
 {
 	return l->n_unsynced >= LOG_UNSYNCED_MAX - 1;
@@ -236,7 +243,7 @@ static PARKS int append(struct log *l, uint64_t epoch, const uint64_t *chain, ui
 	l->appending = true;
 	/* a record larger than a segment gets one of its own, grown beyond its allocation */
 	if (l->at > record_bytes(BEGIN_BYTES) &&
-		end_of(l) + record_bytes(payload_len) > l->segment_bytes)
+		(l->turn || end_of(l) + record_bytes(payload_len) > l->segment_bytes))
 		rc = segment_begin(l, note);
 	if (rc == 0) {
 		at = end_of(l);

@@ -79,6 +79,11 @@ PARKS int log_take_back(struct log *l, uint64_t index, struct err_note *note);
 /* Everything appended before the call is durable when it returns 0; *ret_index names it.  Appends
  * go on meanwhile; one sync at a time.  After an error the log is dead. */
 PARKS int log_sync(struct log *l, uint64_t *ret_index, struct err_note *note);
+/* The next record begins another segment; whether that is still to come.  The log reaches back to
+ * this index: what it says of earlier ones was forgotten. */
+void log_turn(struct log *l);
+bool log_turns(const struct log *l);
+uint64_t log_reaches(const struct log *l);
 bool log_crowded(const struct log *l); /* syncs cannot keep up: no append before the next one */
 /* Makes the next segment's file ahead of need, so that neither an append waits for it nor a full
  * disk is found out too late: E_FULL tells that only the rest of this segment is left. */
@@ -93,6 +98,9 @@ PARKS int log_cut(struct log *l, uint64_t index, struct err_note *note);
 struct log_reader;
 /* Stands at index, which is at most log_index().  E_GONE: the log does not reach back there. */
 PARKS int log_reader_open(
+	struct log *l, uint64_t index, struct log_reader **ret_r, struct err_note *note);
+/* Likewise, around the page cache. */
+PARKS int log_reader_open_medium(
 	struct log *l, uint64_t index, struct log_reader **ret_r, struct err_note *note);
 void log_reader_close(struct log_reader *r); /* NULL is fine */
 struct log_place log_reader_place(const struct log_reader *r); /* of the last record read */

@@ -38,7 +38,7 @@ struct log {
 	struct sys_file *mark;
 	uint64_t mark_seq, mark_synced_ns, durable_lsn, durable_chain;
 	bool mark_half; /* which two copies are being written */
-	bool dead, appending, syncing, tight;
+	bool dead, appending, syncing, tight, turn;
 	bool rolling; /* "next.log" may be getting its name: nobody makes another meanwhile */
 };
 

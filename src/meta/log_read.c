@@ -18,6 +18,7 @@ struct log_reader {
 	uint8_t *p;         /* what was read of the file, from `from` */
 	uint64_t from;
 	size_t len, cap;
+	bool medium;        /* not what the page cache has */
 };
 
 static int gone(const struct log_reader *r, struct err_note *note)
@@ -46,7 +47,9 @@ static uint64_t written_bytes(const struct log *l, uint32_t i)
  * the end, which changes. */
 static PARKS int want(struct log_reader *r, uint64_t at, size_t len, struct err_note *note)
 {
-	size_t cap = len < READ_BYTES ? READ_BYTES : len;
+	uint64_t from = r->medium ? at & ~(uint64_t)(SYS_BLOCK - 1) : at;
+	uint64_t to = at + len < from + READ_BYTES ? from + READ_BYTES : at + len;
+	size_t cap = (size_t)block_up(to - from);
 	int64_t n;
 
 	if ((at >= r->from && at + len <= r->from + r->len) || at + len > r->end)
@@ -54,15 +57,17 @@ static PARKS int want(struct log_reader *r, uint64_t at, size_t len, struct err_
 	if (cap > r->cap) {
 		free(r->p);
 		r->cap = r->len = 0;
-		if ((r->p = malloc(cap)) == NULL)
+		if ((r->p = aligned_alloc(SYS_BLOCK, cap)) == NULL)
 			return err_set(note, E_NOMEM, "no memory for %zu bytes of log", cap);
 		r->cap = cap;
 	}
-	if (cap > r->end - at)
-		cap = (size_t)(r->end - at);
-	n = sys_pread(r->f, r->p, cap, at, note);
-	r->from = at;
+	if (cap > r->end - from)
+		cap = (size_t)(r->medium ? block_up(r->end - from) : r->end - from);
+	n = sys_pread(r->f, r->p, cap, from, note);
+	r->from = from;
 	r->len = n < 0 ? 0 : (size_t)n;
+	if (n > 0 && r->len > r->end - from)
+		r->len = (size_t)(r->end - from);
 	return n < 0 ? (int)n : 0;
 }
 
@@ -109,7 +114,7 @@ static PARKS int go_to(struct log_reader *r, uint32_t i, struct err_note *note)
 	r->len = 0;
 	r->end = written_bytes(r->l, i);
 	segment_path(r->l, r->first_lsn, path);
-	rc = sys_open(r->l->sys, path, SYS_READ, &r->f, note);
+	rc = sys_open(r->l->sys, path, SYS_READ | (r->medium ? SYS_DIRECT : 0), &r->f, note);
 	return rc == E_NOTFOUND ? gone(r, note) : rc;
 }
 
@@ -208,7 +213,8 @@ static PARKS int seek(struct log_reader *r, uint64_t index, struct err_note *not
 	return rc == 0 ? gone(r, note) : rc < 0 ? rc : 0;
 }
 
-int log_reader_open(struct log *l, uint64_t index, struct log_reader **ret_r, struct err_note *note)
+static PARKS int reader_open(struct log *l, uint64_t index, bool medium,
+	struct log_reader **ret_r, struct err_note *note)
 {
 	struct log_reader *r = calloc(1, sizeof *r);
 	int rc;
@@ -217,12 +223,24 @@ int log_reader_open(struct log *l, uint64_t index, struct log_reader **ret_r, st
 	if (r == NULL)
 		return err_set(note, E_NOMEM, "no memory for a reader of the log");
 	r->l = l;
+	r->medium = medium;
 	rc = seek(r, index, note);
 	if (rc < 0)
 		log_reader_close(r);
 	else
 		*ret_r = r;
 	return rc;
+}
+
+int log_reader_open(struct log *l, uint64_t index, struct log_reader **ret_r, struct err_note *note)
+{
+	return reader_open(l, index, false, ret_r, note);
+}
+
+int log_reader_open_medium(
+	struct log *l, uint64_t index, struct log_reader **ret_r, struct err_note *note)
+{
+	return reader_open(l, index, true, ret_r, note);
 }
 
 void log_reader_close(struct log_reader *r)
