@@ -25,7 +25,7 @@ check: deps-check $C/build.ninja
 	@scripts/check --build $C $(CHECK)
 sim: deps-check $C/build.ninja
 	@$(NINJA) -C $C wadi-sim
-	@$C/wadi-sim $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEEDS),--seeds $(SEEDS)) \
+	@$C/wadi-sim --summary $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEEDS),--seeds $(SEEDS)) \
 		$(if $(SEED),--seed $(SEED))
 bench: deps-bench bench-programs
 	@bench/run --build $B --kind short --rows '$(ROWS)'

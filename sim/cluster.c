@@ -198,6 +198,12 @@ static int worker_main(void *arg)
 {
 	struct worker *w = arg;
 
+	check(w->number < 64);
+	if (w->machine == &w->cl->judge)
+		return w->run(w, w->client);
+	w->cl->sc->workers |= UINT64_C(1) << w->number;
+	if (w->cl->sc->idle_workers >> w->number & 1)
+		return 0;
 	return w->run(w, w->client);
 }
 
@@ -255,6 +261,7 @@ void worker_in_time(struct worker *w, uint64_t until_ns, const char *what)
 {
 	uint64_t now_ns = sys_now_ns(w->sys);
 
+	scenario_checked("every call ends by its deadline");
 	if (now_ns > until_ns + LATE_SEC * SYS_SEC)
 		violation(w->cl->sc, "every call ends by its deadline", "%s: %llu ms late", what,
 			(unsigned long long)((now_ns - until_ns) / SYS_MS));
@@ -424,6 +431,7 @@ static void judge(struct cluster *cl, worker_fn *fn, void *mine, uint64_t within
 	until_ns = sim_now_ns(sc->w) + within_ns;
 	while (sim_node_up(cl->judge.node) && sim_now_ns(sc->w) < until_ns && sc->violations == 0)
 		scenario_run(sc, 200 * SYS_MS);
+	scenario_checked("when the faults have stopped, everything works again");
 	if (!cl->judged)
 		violation(sc, "when the faults have stopped, everything works again",
 			"the last client is %s",
@@ -458,6 +466,7 @@ static void empty(struct cluster *cl, uint64_t within_ns)
 	struct scenario *sc = cl->sc;
 	uint64_t until_ns = sim_now_ns(sc->w) + within_ns;
 
+	scenario_checked("what was deleted leaves nothing");
 	do {
 		cluster_audit(cl);
 		if (stored(cl) == 0 || sc->violations > 0)
@@ -482,8 +491,9 @@ void cluster_judged(struct cluster *cl, int rc)
 void cluster_course(struct cluster *cl, const struct course *c)
 {
 	struct scenario *sc = cl->sc;
+	uint32_t rounds = scenario_rounds(sc, c->rounds);
 
-	for (uint32_t i = 0; i < c->rounds && sc->violations == 0; i++) {
+	for (uint32_t i = 0; i < rounds && sc->violations == 0; i++) {
 		uint64_t ns = prng_below(sc->p, c->work_ns_max);
 
 		scenario_run(sc, ns);

@@ -38,6 +38,7 @@ static void history_say(struct ledger *l, uint32_t key)
 	}
 }
 
+#define HISTORY_RULE "what clients were told about a key happened in some order"
 void ledger_judge(struct ledger *l)
 {
 	char why[LINEAR_KEY_BYTES_MAX + 400];
@@ -45,11 +46,12 @@ void ledger_judge(struct ledger *l)
 	for (uint32_t i = 0; i < linear_keys(l->history); i++) {
 		enum linear_verdict v = linear_check(l->history, i, why, sizeof why);
 
+		scenario_checked(HISTORY_RULE);
 		if (v == LINEAR_OK)
 			continue;
 		history_say(l, i);
 		violation(l->sc, v == LINEAR_BROKEN ?
-			"what clients were told about a key happened in some order" :
+			HISTORY_RULE :
 			"a history can be judged", "%s", why);
 	}
 	scenario_say(l->sc, "history: %u operations on %u keys", linear_ops(l->history),
@@ -221,6 +223,7 @@ void ledger_version(struct ledger *l, uint64_t version)
 {
 	uint32_t at = (uint32_t)(version * 0x9e3779b97f4a7c15u >> 40) % LEDGER_VERSIONS;
 
+	scenario_checked("each version is given once");
 	if (version == 0) {
 		violation(l->sc, "each version is given once", "0");
 		return;
@@ -268,6 +271,7 @@ static void saw_what(struct ledger *l, struct key *k, struct look look, enum wha
 	static const char *const words[] = { "absent", "present", "lost" };
 	uint32_t low = lowest(l, look), i = find(l, k, low, k->n, what);
 
+	scenario_checked("a key has what one of its possible changes left");
 	if (i < k->n)
 		saw(l, k, look, i);
 	else
@@ -279,6 +283,7 @@ static void saw_what(struct ledger *l, struct key *k, struct look look, enum wha
 void ledger_there(struct ledger *l, struct key *k, struct look look, bool there)
 {
 	l->reads++;
+	l->sc->operations++;
 	ledger_listed(l, look.begin, k->bucket, k->name, there);
 	saw_what(l, k, look, there ? PRESENT : ABSENT);
 }
@@ -303,6 +308,8 @@ static void got_bytes(struct ledger *l, struct key *k, struct look look, struct 
 	uint32_t low = lowest(l, look);
 	uint64_t i;
 
+	scenario_checked("a read returns bytes that were put under its key");
+	scenario_checked("a read returns the last acknowledged put, or a later one");
 	if (data.len == 0) {
 		for (i = low; i < k->n && (!k->entries[i].put || k->entries[i].len > 0); i++)
 			;
@@ -326,6 +333,7 @@ static void got_bytes(struct ledger *l, struct key *k, struct look look, struct 
 void ledger_got(struct ledger *l, struct key *k, struct look look, int rc, struct bytes data)
 {
 	l->reads++;
+	l->sc->operations++;
 	history_got(l, k, look, rc, data);
 	switch (rc) {
 	case 0:
@@ -418,6 +426,7 @@ static void acked(struct ledger *l, struct change *ch, uint64_t version)
 	e->version = version;
 	if (e->put)
 		ledger_version(l, version);
+	scenario_checked("a conditional change happens only when its condition holds");
 	if (!could(l, ch, true))
 		violation(l->sc, "a conditional change happens only when its condition holds",
 			"%s/%s, change %u", k->bucket, k->name, ch->i);
@@ -437,6 +446,7 @@ void ledger_end(struct ledger *l, struct change *ch, int rc, uint64_t version)
 {
 	struct key *k = ch->k;
 
+	l->sc->operations++;
 	if (l->history != NULL)
 		ledger_told(l, ch->asked, rc, 0, version);
 	if (ledger_unknown(rc)) {
@@ -450,6 +460,7 @@ void ledger_end(struct ledger *l, struct change *ch, int rc, uint64_t version)
 		return;
 	}
 	k->n--; /* it never was */
+	scenario_checked("a change that failed has no effect");
 	if (k->floor > k->n - 1)
 		violation(l->sc, "a change that failed has no effect",
 			"%s/%s: change %u (%s) was seen", k->bucket, k->name, ch->i, err_name(rc));

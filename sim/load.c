@@ -245,6 +245,7 @@ static void each_name(void *arg, const struct wadi_entry *e) /* (S5) */
 	char kind = e->name[0];
 	unsigned long i = 0;
 
+	scenario_checked("a listing is in order, each name once");
 	if (strcmp(e->name, t->last) <= 0)
 		violation(t->m->cl->sc, "a listing is in order, each name once", "%s behind %s",
 			e->name, t->last);

@@ -6,25 +6,26 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { SEEDS_DEFAULT = 100, HANG_SECONDS = 120, TWICE_OF = 8 };
+enum { SEEDS_DEFAULT = 100, HANG_SECONDS = 120, TWICE_OF = 8, MINIMISE_RUNS = 1000 };
 enum { EXIT_USAGE = 2, PATTERN_ONE = 0x5a, PATTERN_TWO = 0xa5 };
 
 static struct {
 	uint64_t first, n_seeds;
 	double seconds;
 	const char *scenario;
-	bool stop_first, trace, verbose, coverage, twice;
+	int stop_first, trace, verbose, coverage, twice, minimise, summary; /* 0 or 1 */
+	struct less less;
 } opts = { .first = 1 };
 
+static struct totals total;
 static struct {
-	uint64_t seeds, violations, virtual_ns;
-	struct sim_counts counts;
 	bool under_way;
 	double began, shown;
-} total;
+} at;
 
 static double now(void)
 {
@@ -45,6 +46,10 @@ static const char usage[] =
 	"  --first          stop at the first violation\n"
 	"  --twice          run each seed under two stack patterns (default: one seed in 8)\n"
 	"  --trace          print what happens\n"
+	"  --minimise       find out what of a seed that fails is needed for it\n"
+	"  --less LIST      leave out: misfortunes by number (3, 5-9), faults (net_lose),\n"
+	"                   worker=N, all but rounds=N\n"
+	"  --summary        close with what was seen\n"
 	"  --verbose        print the unseed of each run\n"
 	"  --list-coverage  print how often each rare path was taken, and which never were\n"
 	"  --list           print the scenarios\n";
@@ -79,11 +84,14 @@ static void parse(int argc, char **argv)
 		{ "seeds", 1, NULL, 'n' },
 		{ "seconds", 1, NULL, 't' },
 		{ "scenario", 1, NULL, 'c' },
-		{ "first", 0, NULL, 'f' },
-		{ "twice", 0, NULL, '2' },
-		{ "trace", 0, NULL, 'x' },
+		{ "first", 0, &opts.stop_first, 1 },
+		{ "twice", 0, &opts.twice, 1 },
+		{ "trace", 0, &opts.trace, 1 },
+		{ "minimise", 0, &opts.minimise, 1 },
+		{ "less", 1, NULL, 'e' },
+		{ "summary", 0, &opts.summary, 1 },
 		{ "verbose", 0, NULL, 'v' },
-		{ "list-coverage", 0, NULL, 'l' },
+		{ "list-coverage", 0, &opts.coverage, 1 },
 		{ "list", 0, NULL, 'L' },
 		{ "help", 0, NULL, 'h' },
 		{ 0 },
@@ -92,6 +100,8 @@ static void parse(int argc, char **argv)
 
 	for (int c; (c = getopt_long(argc, argv, "vh", table, NULL)) != -1;) {
 		switch (c) {
+		case 0: /* a flag */
+			break;
 		case 's':
 			opts.first = number(optarg), seed = true;
 			break;
@@ -104,20 +114,12 @@ static void parse(int argc, char **argv)
 		case 'c':
 			opts.scenario = optarg;
 			break;
-		case 'f':
-			opts.stop_first = true;
-			break;
-		case '2':
-			opts.twice = true;
-			break;
-		case 'x':
-			opts.trace = true;
+		case 'e':
+			if (!less_parse(optarg, &opts.less))
+				misuse("what to leave out: ", optarg);
 			break;
 		case 'v':
 			opts.verbose = true;
-			break;
-		case 'l':
-			opts.coverage = true;
 			break;
 		case 'L':
 			list_scenarios(), exit(0);
@@ -135,7 +137,7 @@ static void parse(int argc, char **argv)
 
 static const struct scenario_row *row_of(uint64_t seed)
 {
-	uint64_t sum = 0, at;
+	uint64_t sum = 0, left;
 
 	for (const struct scenario_row *r = scenario_rows; r->name != NULL; r++) {
 		if (opts.scenario != NULL && strcmp(opts.scenario, r->name) == 0)
@@ -144,90 +146,69 @@ static const struct scenario_row *row_of(uint64_t seed)
 	}
 	if (opts.scenario != NULL)
 		misuse("no such scenario: ", opts.scenario);
-	at = seed % sum;
-	for (const struct scenario_row *r = scenario_rows;; at -= r->weight, r++)
-		if (at < r->weight)
+	left = seed % sum;
+	for (const struct scenario_row *r = scenario_rows;; left -= r->weight, r++)
+		if (left < r->weight)
 			return r;
 }
 
 /* ---- what people see ---- */
 static void closing(void)
 {
-	total.seeds += total.under_way; /* the program dies in the middle of one */
-	total.violations += total.under_way;
+	total.seeds += at.under_way; /* the program dies in the middle of one */
+	total.violations += at.under_way;
 	if (opts.verbose || isatty(1))
 		printf("%.1f simulated hours, %llu steps, %llu faults, %llu crashes in %.1f s\n",
 			(double)total.virtual_ns / 3.6e12, (unsigned long long)total.counts.steps,
 			(unsigned long long)total.counts.faults,
-			(unsigned long long)total.counts.crashes, now() - total.began);
+			(unsigned long long)total.counts.crashes, now() - at.began);
 	printf("%llu seeds, %llu violations\n", (unsigned long long)total.seeds,
 		(unsigned long long)total.violations);
 }
 
 static void progress(void)
 {
-	if (!isatty(2) || opts.trace || opts.verbose || now() - total.shown < 0.2)
+	if (!isatty(2) || opts.trace || opts.verbose || now() - at.shown < 0.2)
 		return;
-	total.shown = now();
+	at.shown = now();
 	fprintf(stderr, "\r%llu seeds, %llu violations, %.1f simulated hours, %.0f s\033[K",
 		(unsigned long long)total.seeds, (unsigned long long)total.violations,
-		(double)total.virtual_ns / 3.6e12, now() - total.began);
+		(double)total.virtual_ns / 3.6e12, now() - at.began);
 }
 
-static const struct {
-	const char *call, *what;
-} known[] = {
-#define POINT(call, what) { #call, what },
-#include "sim/points.inc"
-#undef POINT
-	{ NULL, NULL },
-};
-struct want {
-	const char *what;
-	uint64_t count;
-};
-
-static void count_point(void *arg, const char *what, uint64_t count)
+static void print_summary(void)
 {
-	struct want *want = arg;
+	struct rusage used;
 
-	if (strcmp(what, want->what) == 0)
-		want->count += count;
-}
-
-static void print_coverage(void)
-{
-	unsigned n = 0, never = 0;
-
-	for (; known[n].what != NULL; n++) {
-		struct want want = { known[n].what, 0 };
-
-		sim_coverage(count_point, &want);
-		printf("%10llu  %s %s\n", (unsigned long long)want.count,
-			known[n].call + strlen("sys_"), want.what);
-		never += want.count == 0;
-	}
-	printf("%u points, %u never taken\n", n, never);
+	check(getrusage(RUSAGE_SELF, &used) == 0);
+	total.cpu_s = (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
+		(double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
+	summary_print(&total);
 }
 
 /* ---- runs ---- */
 static void add(const struct run_result *r)
 {
 	total.virtual_ns += r->now_ns;
+	total.operations += r->operations;
+	total.failovers += r->failovers;
 	total.counts.steps += r->counts.steps;
 	total.counts.faults += r->counts.faults;
 	total.counts.crashes += r->counts.crashes;
+	total.counts.messages += r->counts.messages;
+	total.counts.disk_ops += r->counts.disk_ops;
 }
 
 static void run_seed(uint64_t seed)
 {
 	const struct scenario_row *row = row_of(seed);
 	bool twice = opts.twice || seed % TWICE_OF == 0;
-	struct run_opts o = { .trace = opts.trace, .stack_pattern = twice ? PATTERN_ONE : -1 };
+	struct run_opts o = { .trace = opts.trace, .less = &opts.less,
+		.stack_pattern = twice ? PATTERN_ONE : -1 };
 	struct run_result r, again;
 	char seen[100];
 
-	total.under_way = true;
+	at.under_way = true;
 	run_once(row, seed, &o, &r);
 	if (twice && !opts.trace) {
 		o.stack_pattern = PATTERN_TWO;
@@ -240,7 +221,7 @@ static void run_seed(uint64_t seed)
 			run_report("a run does not depend on bytes that nobody wrote", seen);
 		r.violations += r.unseed != again.unseed;
 	}
-	total.under_way = false;
+	at.under_way = false;
 	add(&r);
 	total.seeds++;
 	total.violations += r.violations > 0;
@@ -255,11 +236,13 @@ int main(int argc, char **argv)
 {
 	parse(argc, argv);
 	(void)row_of(opts.first); /* a wrong name is said before the first run */
-	total.began = now();
+	at.began = now();
+	if (opts.minimise)
+		return minimise(row_of(opts.first), opts.first, MINIMISE_RUNS);
 	run_watch(HANG_SECONDS, closing);
 	for (uint64_t seed = opts.first; opts.n_seeds == 0 || seed - opts.first < opts.n_seeds;
 		seed++) {
-		if (opts.seconds > 0 && total.seeds > 0 && now() - total.began >= opts.seconds)
+		if (opts.seconds > 0 && total.seeds > 0 && now() - at.began >= opts.seconds)
 			break;
 		run_seed(seed);
 		progress();
@@ -269,7 +252,9 @@ int main(int argc, char **argv)
 	if (isatty(2))
 		fputs("\r\033[K", stderr);
 	if (opts.coverage)
-		print_coverage();
+		summary_coverage();
+	if (opts.summary)
+		print_summary();
 	closing();
 	return total.violations > 0 ? 1 : 0;
 }

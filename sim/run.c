@@ -8,7 +8,8 @@
 #include <string.h>
 #include <sys/time.h>
 
-enum { RING_LINES = 40, LINE_BYTES = 200, REPORTS_MAX = 5, SIGNAL_STACK_BYTES = 64 * 1024 };
+enum { RING_LINES = 40, LINE_BYTES = 200, REPORTS_MAX = 5, RULES_MAX = 100 };
+enum { SIGNAL_STACK_BYTES = 64 * 1024 };
 
 const struct scenario_row scenario_rows[] = {
 #define SCENARIO(name, weight, text) { #name, weight, text, scenario_##name },
@@ -24,6 +25,7 @@ static struct {
 	char ring[RING_LINES][LINE_BYTES];
 	unsigned n_lines;
 	unsigned n_reports; /* of the whole process */
+	uint32_t n_misfortunes;
 	volatile uint64_t n_runs;
 	void (*closing)(void);
 } the;
@@ -49,6 +51,10 @@ void run_report(const char *rule, const char *seen)
 	const struct scenario *sc = &the.sc;
 	unsigned first = the.n_lines > RING_LINES ? the.n_lines - RING_LINES : 0;
 
+	if (the.opts.told != NULL) {
+		the.opts.told(rule, seen);
+		return;
+	}
 	if (the.n_reports++ >= REPORTS_MAX)
 		return;
 	printf("violation: seed %llu, scenario %s\n  rule: %s\n  seen: %s\n  last of the trace:\n",
@@ -82,6 +88,29 @@ void scenario_say(struct scenario *sc, const char *fmt, ...)
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
 	trace_line(NULL, sim_now_ns(sc->w), "*", text);
+}
+
+/* Known by its text; the pointer is only a short cut. */
+static struct rule {
+	const char *text;
+	uint64_t count;
+} rules[RULES_MAX];
+
+void scenario_checked(const char *text)
+{
+	struct rule *r = rules;
+
+	while (r->text != NULL && r->text != text && strcmp(r->text, text) != 0)
+		r++;
+	check(r < rules + RULES_MAX - 1);
+	r->text = text;
+	r->count++;
+}
+
+void run_rules(void (*each)(void *arg, const char *rule, uint64_t count), void *arg)
+{
+	for (const struct rule *r = rules; r->text != NULL; r++)
+		each(arg, r->text, r->count);
 }
 
 void *scenario_alloc(struct scenario *sc, size_t bytes)
@@ -131,7 +160,44 @@ void scenario_steps(struct scenario *sc, uint32_t max)
 		;
 }
 
+uint32_t scenario_rounds(struct scenario *sc, uint32_t n)
+{
+	sc->rounds_asked = n;
+	return sc->rounds_max > 0 && sc->rounds_max < n ? sc->rounds_max : n;
+}
+
 /* ---- a run ---- */
+static bool spare(void *arg, uint32_t i, uint64_t now_ns, const char *node, const char *what)
+{
+	const struct less *less = the.opts.less;
+
+	the.n_misfortunes = i + 1;
+	if (less != NULL && i < LESS_MISFORTUNES_MAX && (less->misfortunes[i / 64] >> i % 64 & 1))
+		return true;
+	if (the.opts.tell)
+		printf("%12.6f s  %-8s %s\n", (double)now_ns / 1e9, node, what);
+	return false;
+}
+
+static void leave_out(struct scenario *sc, const struct less *less)
+{
+	struct sim_faults most;
+	uint32_t *const kinds[] = {
+#define FAULT(name) &most.name##_ppm,
+#include "sim/faults.def"
+#undef FAULT
+	};
+
+	memset(&most, 0xff, sizeof most);
+	most.shuffle = true;
+	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+		if (less->faults >> i & 1)
+			*kinds[i] = 0;
+	sim_faults_most(sc->w, &most);
+	sc->idle_workers = less->workers;
+	sc->rounds_max = less->rounds;
+}
+
 void run_once(const struct scenario_row *row, uint64_t seed, const struct run_opts *o,
 	struct run_result *ret_r)
 {
@@ -145,12 +211,21 @@ void run_once(const struct scenario_row *row, uint64_t seed, const struct run_op
 	sc->p = sim_workload(sc->w);
 	sim_fill_stacks(sc->w, o->stack_pattern);
 	sim_trace(sc->w, trace_line, NULL);
+	the.n_misfortunes = 0;
+	sim_spare(sc->w, spare, NULL);
+	if (o->less != NULL)
+		leave_out(sc, o->less);
 	row->fn(sc);
 	ret_r->unseed = sim_unseed(sc->w);
 	ret_r->now_ns = sim_now_ns(sc->w);
 	ret_r->counts = sim_counts(sc->w);
 	sim_free(sc->w);
 	ret_r->violations = sc->violations;
+	ret_r->n_misfortunes = the.n_misfortunes;
+	ret_r->operations = sc->operations;
+	ret_r->failovers = sc->failovers;
+	ret_r->workers = sc->workers;
+	ret_r->n_rounds = sc->rounds_asked;
 	for (struct mem *m = sc->mem, *next; m != NULL; m = next) {
 		next = m->next;
 		free(m);
@@ -170,7 +245,7 @@ static void last_words(const char *rule, const char *seen)
 
 static void on_failed_check(void *arg)
 {
-	last_words("no check fails", "see the message above");
+	last_words(RULE_CHECK, "see the message above");
 }
 
 /* The clock ticks once in a while: a run that is still the same at the next tick hangs. */

@@ -70,6 +70,32 @@ def seconds_end():
     assert re.search(r"^\d+ points, \d+ never taken$", out, re.M), out
 
 
+def failures_are_minimised():
+    """Of thirty misfortunes two matter; what is printed fails again, and nothing else happens."""
+    for seed in ("500", "501", "503"):
+        code, out, _ = run("--scenario", "planted", "--seed", seed, "--minimise")
+        assert code == 0 and "rule: nobody is killed twice" in out, out
+        happens = re.findall(r"^ +[0-9.]+ s +(\w+) +(.*)$", out, re.M)
+        assert len(happens) == 2 and happens[0] == happens[1], out
+        again = re.search(r"again: wadi-sim (.*) --trace", out).group(1).split()
+        code, out, _ = run(*again)
+        assert code == 1 and "rule: nobody is killed twice" in out, out
+    code, out, _ = run("--scenario", "planted", "--seed", "1000", "--minimise")
+    assert code == 0 and "check failed: sc->seed < DEADLY" in out, out
+    code, out, _ = run("--scenario", "planted", "--seed", "1", "--minimise")
+    assert code == 1 and "breaks no rule" in out, out
+    assert run("--less", "nonsense")[0] == 2
+
+
+def summary_counts():
+    code, out, _ = run("--scenario", "small", "--seed", "7", "--summary")
+    assert code == 0, out
+    for line in (r"^faults: [1-9]\d*$", r"^ +[1-9]\d*  each version is given once$",
+                 r"^rare paths taken: [1-9]\d* of \d+$", r"^[1-9]\d* operations of clients: ",
+                 r"^[1-9]\d* simulated seconds in "):
+        assert re.search(line, out, re.M), (line, out)
+
+
 def misuse_is_told():
     for args in (["--seeds", "x"], ["--scenario", "none"], ["more"], ["--unknown"]):
         code, out, err = run(*args)
@@ -77,7 +103,7 @@ def misuse_is_told():
 
 
 TESTS = [banked_seeds_pass, planted_is_found, first_stops, failed_check_is_reported, seeds_repeat,
-         seconds_end, misuse_is_told]
+         seconds_end, failures_are_minimised, summary_counts, misuse_is_told]
 FAILED = 0
 for test in TESTS:
     try:

@@ -6,7 +6,7 @@
 #include "sys/sim/world.h"
 #include <string.h>
 
-enum { CACHE_SLOTS = 4096, ACTIVE_OF = 4 };
+enum { CACHE_SLOTS = 4096, ACTIVE_OF = 4, KINDS_MAX = 64, KIND_BYTES = 40 };
 enum point_state { POINT_UNDRAWN, POINT_QUIET, POINT_ACTIVE };
 
 static struct point {
@@ -73,6 +73,35 @@ void sys_reached(struct sys *s, const char *path)
 {
 	points[point_of(path, false)].count++;
 	sim_note(s->w, s->node, "reached: %s", path);
+}
+
+/* A kind of fault is known by what its words begin with. */
+static struct kind {
+	char what[KIND_BYTES];
+	uint64_t count;
+} kinds[KINDS_MAX];
+static unsigned n_kinds;
+
+void cover_fault(const char *fmt)
+{
+	size_t len = strcspn(fmt, "%");
+	unsigned i = 0;
+
+	while (len > 0 && strchr(" :", fmt[len - 1]) != NULL)
+		len--;
+	len = len < KIND_BYTES ? len : KIND_BYTES - 1;
+	while (i < n_kinds && (strncmp(kinds[i].what, fmt, len) != 0 || kinds[i].what[len] != '\0'))
+		i++;
+	check(i < KINDS_MAX);
+	if (i == n_kinds)
+		memcpy(kinds[n_kinds++].what, fmt, len);
+	kinds[i].count++;
+}
+
+void sim_fault_kinds(void (*each)(void *arg, const char *what, uint64_t count), void *arg)
+{
+	for (unsigned i = 0; i < n_kinds; i++)
+		each(arg, kinds[i].what, kinds[i].count);
 }
 
 void sim_coverage(void (*each)(void *arg, const char *what, uint64_t count), void *arg)

@@ -256,7 +256,8 @@ int sim_node_result(const struct sim_node *n)
 
 void sim_node_crash(struct sim_node *n)
 {
-	sim_fault(n->w, n, "power off");
+	if (!sim_misfortune(n->w, n, "power off"))
+		return;
 	n->w->counts.crashes++;
 	n->kernels++;
 	n->off = true;
@@ -270,7 +271,8 @@ void sim_node_kill(struct sim_node *n)
 {
 	if (n->sys == NULL)
 		return;
-	sim_fault(n->w, n, "killed");
+	if (!sim_misfortune(n->w, n, "killed"))
+		return;
 	n->w->counts.crashes++;
 	node_end(n, END_KILL);
 }
@@ -279,7 +281,8 @@ void sim_node_pause(struct sim_node *n, uint64_t ns)
 {
 	if (n->sys == NULL)
 		return;
-	sim_fault(n->w, n, "paused for %llu us", (unsigned long long)(ns / SYS_US));
+	if (!sim_misfortune(n->w, n, "paused for %llu us", (unsigned long long)(ns / SYS_US)))
+		return;
 	n->w->paused |= UINT64_C(1) << n->index;
 	heap_put(&n->w->heap, &n->resume, n->w->now_ns + ns);
 }
@@ -320,7 +323,8 @@ void sim_node_wipe(struct sim_node *n)
 	uint64_t pages = n->disk.capacity_pages;
 
 	check(n->sys == NULL);
-	sim_fault(n->w, n, "disk: replaced by an empty one");
+	if (!sim_misfortune(n->w, n, "disk: replaced by an empty one"))
+		return;
 	disk_free(&n->disk);
 	disk_init(&n->disk, pages * PAGE_BYTES);
 }
@@ -353,7 +357,10 @@ uint64_t sim_disk_ops(const struct sim_node *n)
 
 void sim_disk_full(struct sim_node *n, bool full)
 {
-	sim_fault(n->w, n, "disk: %s", full ? "full" : "has room");
+	if (full && !sim_misfortune(n->w, n, "disk: full"))
+		return;
+	if (!full)
+		sim_note(n->w, n, "disk: has room");
 	n->disk.full = full;
 }
 
@@ -365,9 +372,11 @@ bool sim_disk_rot(struct sim_node *n, const char *path, uint64_t at_byte, unsign
 		return false;
 	if (!image_flip(&file->image, at_byte, bit))
 		return false;
-	sim_fault(n->w, n, "disk: %s: bit %u of byte %llu flipped", path, bit,
-		(unsigned long long)at_byte);
-	return true;
+	if (sim_misfortune(n->w, n, "disk: %s: bit %u of byte %llu flipped", path, bit,
+		    (unsigned long long)at_byte))
+		return true;
+	(void)image_flip(&file->image, at_byte, bit); /* spared: as it was */
+	return false;
 }
 
 /* The `skip`-th file at or below an inode, in the order of names; counts them down. */
@@ -396,17 +405,20 @@ bool sim_disk_rot_any(struct sim_node *n, const char *path)
 	check(file != NULL);
 	for (int tries = 0; tries < ROT_TRIES; tries++) {
 		at = prng_below(p, file->image.size * 8);
-		if (image_flip(&file->image, at / 8, at % 8)) {
-			sim_fault(n->w, n, "disk: rot below %s: byte %llu of %llu", path,
-				(unsigned long long)at / 8, (unsigned long long)file->image.size);
+		if (!image_flip(&file->image, at / 8, at % 8))
+			continue;
+		if (sim_misfortune(n->w, n, "disk: rot below %s: byte %llu of %llu", path,
+			    (unsigned long long)at / 8, (unsigned long long)file->image.size))
 			return true;
-		}
+		(void)image_flip(&file->image, at / 8, at % 8); /* spared: as it was */
+		return false;
 	}
 	return false; /* as good as nothing is stored in it */
 }
 
 void sim_clock_jump(struct sim_node *n, int64_t wall_ms)
 {
-	sim_fault(n->w, n, "clock: jumps by %lld ms", (long long)wall_ms);
+	if (!sim_misfortune(n->w, n, "clock: jumps by %lld ms", (long long)wall_ms))
+		return;
 	n->wall_ms += wall_ms;
 }

@@ -88,6 +88,17 @@ uint64_t sim_disk_ops(const struct sim_node *n); /* that had their effect */
 void sim_clock_jump(struct sim_node *n, int64_t wall_ms);
 void sim_net_cut(struct sim_node *from, struct sim_node *to, bool cut); /* one way */
 
+/* ---- to find out what a run needs to fail ----
+ * A *misfortune* is a call of sim_node_crash(), _kill(), _pause(), _wipe(), sim_disk_full(..true),
+ * _rot(), _rot_any(), sim_clock_jump() or sim_net_cut(..true) that would change something, or such
+ * a jump by chance.  spare(arg, i, ...) is asked for the i-th of the run: true, and it does not
+ * happen. */
+void sim_spare(struct sim *w,
+	bool (*spare)(void *arg, uint32_t i, uint64_t now_ns, const char *node, const char *what),
+	void *arg);
+/* No fault is ever set higher than here. */
+void sim_faults_most(struct sim *w, const struct sim_faults *most);
+
 /* Runs until virtual time until_ns, or until nothing can happen any more. */
 void sim_run(struct sim *w, uint64_t until_ns);
 bool sim_step(struct sim *w); /* one step of one loop; false when nothing is left to do */
@@ -102,6 +113,8 @@ void sim_trace(struct sim *w,
 /* Calls each for every sys_reached() path and sys_buggify() point of this process with its count.
  */
 void sim_coverage(void (*each)(void *arg, const char *what, uint64_t count), void *arg);
+/* The same for every kind of fault that there was. */
+void sim_fault_kinds(void (*each)(void *arg, const char *what, uint64_t count), void *arg);
 struct sim_counts {
 	uint64_t faults, messages, disk_ops, crashes, steps;
 };

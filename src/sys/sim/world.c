@@ -60,11 +60,37 @@ void sim_fault(struct sim *w, const struct sim_node *n, const char *fmt, ...)
 	va_list ap;
 
 	w->counts.faults++;
+	cover_fault(fmt);
 	if (w->trace == NULL)
 		return;
 	va_start(ap, fmt);
 	note(w, n, fmt, ap);
 	va_end(ap);
+}
+
+bool sim_misfortune(struct sim *w, const struct sim_node *n, const char *fmt, ...)
+{
+	char what[256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(what, sizeof what, fmt, ap);
+	va_end(ap);
+	if (w->spare != NULL &&
+		w->spare(w->spare_arg, w->n_misfortunes++, w->now_ns, n->name, what))
+		return false;
+	w->counts.faults++;
+	cover_fault(fmt);
+	sim_note(w, n, "%s", what);
+	return true;
+}
+
+void sim_spare(struct sim *w,
+	bool (*spare)(void *arg, uint32_t i, uint64_t now_ns, const char *node, const char *what),
+	void *arg)
+{
+	w->spare = spare;
+	w->spare_arg = arg;
 }
 
 struct sim *sim_new(uint64_t seed, const struct sim_faults *f)
@@ -74,6 +100,8 @@ struct sim *sim_new(uint64_t seed, const struct sim_faults *f)
 	check(w != NULL);
 	w->seed = seed;
 	w->faults = *f;
+	memset(&w->most, 0xff, sizeof w->most);
+	w->most.shuffle = true;
 	w->stack_pattern = -1;
 	for (int i = 0; i < STREAM_N; i++)
 		w->streams[i] = prng_fork(seed, (uint64_t)i + 1);
@@ -98,9 +126,35 @@ void sim_free(struct sim *w)
 	free(w);
 }
 
+static uint32_t least(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+
 void sim_faults_set(struct sim *w, const struct sim_faults *f)
 {
+	const struct sim_faults *most = &w->most;
+
 	w->faults = *f;
+	w->faults.net_lose_ppm = least(f->net_lose_ppm, most->net_lose_ppm);
+	w->faults.net_stall_ppm = least(f->net_stall_ppm, most->net_stall_ppm);
+	w->faults.net_split_ppm = least(f->net_split_ppm, most->net_split_ppm);
+	w->faults.disk_io_ppm = least(f->disk_io_ppm, most->disk_io_ppm);
+	w->faults.disk_torn_ppm = least(f->disk_torn_ppm, most->disk_torn_ppm);
+	w->faults.disk_rot_ppm = least(f->disk_rot_ppm, most->disk_rot_ppm);
+	w->faults.disk_slow_ppm = least(f->disk_slow_ppm, most->disk_slow_ppm);
+	w->faults.clock_late_ppm = least(f->clock_late_ppm, most->clock_late_ppm);
+	w->faults.clock_jump_ppm = least(f->clock_jump_ppm, most->clock_jump_ppm);
+	w->faults.buggify_ppm = least(f->buggify_ppm, most->buggify_ppm);
+	w->faults.shuffle = f->shuffle && most->shuffle;
+}
+
+void sim_faults_most(struct sim *w, const struct sim_faults *most)
+{
+	struct sim_faults now = w->faults;
+
+	w->most = *most;
+	sim_faults_set(w, &now);
 }
 
 void sim_fill_stacks(struct sim *w, int pattern)
@@ -206,13 +260,13 @@ void sim_net_cut(struct sim_node *from, struct sim_node *to, bool cut)
 	uint64_t bit = UINT64_C(1) << to->index, was = w->cut[from->index];
 
 	check(from != to);
-	w->cut[from->index] = cut ? was | bit : was & ~bit;
-	if (w->cut[from->index] == was)
+	if (((was & bit) != 0) == cut)
 		return;
-	if (cut) {
-		sim_fault(w, from, "net: cut to %s", to->name);
+	if (cut && !sim_misfortune(w, from, "net: cut to %s", to->name))
 		return;
-	}
+	w->cut[from->index] = was ^ bit;
+	if (cut)
+		return;
 	sim_note(w, from, "net: healed to %s", to->name);
 	net_healed(w);
 }

@@ -42,6 +42,10 @@ struct sim {
 	struct sim_counts counts;
 	int stack_pattern; /* -1: stacks are not filled */
 	uint8_t point_state[POINTS_MAX];
+	struct sim_faults most;
+	bool (*spare)(void *arg, uint32_t i, uint64_t now_ns, const char *node, const char *what);
+	void *spare_arg;
+	uint32_t n_misfortunes;
 	void (*trace)(void *arg, uint64_t now_ns, const char *node, const char *text);
 	void *trace_arg;
 };
@@ -92,6 +96,10 @@ void sim_note(struct sim *w, const struct sim_node *n, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 void sim_fault(struct sim *w, const struct sim_node *n, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4))); /* counts and notes */
+/* Counts, notes and says true, unless the run is to be spared of it. */
+bool sim_misfortune(struct sim *w, const struct sim_node *n, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+void cover_fault(const char *fmt);
 bool node_fails(struct sim_node *n, const char *verb, const char *path); /* sim_fail_nth() */
 static inline uint64_t sim_fold(uint64_t sum, uint64_t x)
 {
