@@ -105,10 +105,14 @@ struct wadi_connect_opts {
 enum { WADI_CONNECT_WAIT = 1 /* try until connect_ms are over: the server may be starting */ };
 
 /* url: "wadis://HOST[:PORT]" (TLS), "wadi://HOST[:PORT]" (not encrypted), "unix:/PATH", or NULL:
- * the environment's WADI_URL, or the socket of this user's `wadi serve`.  A connection that
- * breaks later is made again by itself; calls under way are repeated, with the same effect as
- * once, until their deadlines.  ret_w is required; why may be NULL.  WADI_E_UNREACH,
- * WADI_E_DENIED, WADI_E_INVALID (the url), WADI_E_TIMEOUT. */
+ * the environment's WADI_URL, or the socket of this user's `wadi serve`.  At most 8 with commas
+ * ("wadis://a,b,c") name several nodes of one system: one that answers is enough, it tells where
+ * the others are.  The connection goes to the node that leads.  When that breaks, falls silent or
+ * leads no more, the next one is found by itself; calls under way are repeated there, with the same
+ * effect as once, until their deadlines.  A node is never followed to where the connection would be
+ * protected less than to those that the url names.  ret_w is required; why may be NULL.
+ * WADI_E_UNREACH, WADI_E_DENIED, WADI_E_INVALID (the url), WADI_E_NOTPRIMARY (no node leads),
+ * WADI_E_TIMEOUT. */
 WADI_API int wadi_connect(const char *url, const struct wadi_connect_opts *opts,
 	struct wadi **ret_w, struct wadi_note *why);
 /* Cancels what is under way, gives unused room back, frees the handle and its operations.  Writers,

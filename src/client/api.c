@@ -287,18 +287,23 @@ PARKS static int connect_run(struct wadi_op *op, struct err_note *note)
 	const struct connecting *cn = op->arg;
 	struct client_opts co = { .name = cn->o.name,
 		.wait = (cn->o.flags & WADI_CONNECT_WAIT) != 0 };
-	char addr[WHERE_MAX], token[CLIENT_TOKEN_BYTES_MAX + 1];
+	char addr[WHERE_LIST_MAX], token[CLIENT_TOKEN_BYTES_MAX + 1];
+	char key[WHERE_KEY_CHARS + 1] = "";
 	int rc = where_connect(op->w->sys, cn->url, addr, note);
 
 	/* Storage servers may want TLS where the metadata does not: read only if one does. */
 	if (rc == 0)
-		rc = where_tls(op->w->sys, cn->o.cert_dir, strncmp(addr, "tls:", 4) != 0, note);
-	if (rc == E_INVALID && strncmp(addr, "tls:", 4) != 0 && cn->o.cert_dir == NULL)
+		rc = where_tls(op->w->sys, cn->o.cert_dir, strstr(addr, "tls:") == NULL, note);
+	if (rc == E_INVALID && strstr(addr, "tls:") == NULL && cn->o.cert_dir == NULL)
 		rc = 0; /* there is no home: then not */
 	if (rc == 0)
 		rc = token_find(op->w, &cn->o, addr, token, note);
 	if (rc < 0)
 		return rc;
+	/* The local server may send us to another host, which knows nobody by a socket. */
+	if (strncmp(addr, "unix:", 5) == 0 && token[0] == '\0')
+		(void)key_find(op->w, cn->o.key_file, key, NULL);
+	co.key = bytes_of(key, strlen(key));
 	co.addr = addr;
 	co.token = bytes_of(token, strlen(token));
 	return client_new(op->w->sys, &co, op->until_ns, &op->w->c, note);

@@ -8,7 +8,7 @@ PARKS int client_new(struct sys *s, const struct client_opts *o, uint64_t until_
 	struct client **ret_c, struct err_note *note)
 {
 	struct dialog_opts so = { .addr = o->addr, .name = o->name, .token = o->token,
-		.wait = o->wait };
+		.key = o->key, .wait = o->wait };
 	struct client *c = calloc(1, sizeof *c);
 	int rc;
 

@@ -16,8 +16,9 @@ struct download;
 struct view;
 
 struct client_opts {
-	const char *addr;        /* of the metadata server: "tcp:HOST:PORT", "unix:/path" */
+	const char *addr;        /* of metadata servers: "tcp:HOST:PORT,unix:/path" */
 	struct bytes token;      /* of the hello; copied */
+	struct bytes key;        /* as in dialog_opts; copied */
 	const char *name;        /* for people; may be NULL */
 	bool wait;               /* while the server cannot be reached, try until the deadline */
 };

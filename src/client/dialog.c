@@ -3,27 +3,27 @@
 #include "base/check.h"
 #include <string.h>
 
-#define BACKOFF_FIRST_NS (2 * SYS_MS)
-#define BACKOFF_MAX_NS (250 * SYS_MS)
-
 int dialog_init(struct dialog *se, struct sys *s, struct group *g, const struct dialog_opts *o,
 	struct err_note *note)
 {
 	const char *name = o->name != NULL ? o->name : "";
 	uint64_t id[2];
+	int rc;
 
-	if (o->token.len > sizeof se->token)
+	if (o->token.len > sizeof se->token || o->key.len > sizeof se->key)
 		return err_set(note, E_INVALID, "a token of %zu bytes", o->token.len);
-	if (strlen(o->addr) >= sizeof se->addr)
-		return err_set(note, E_INVALID, "an address of %zu bytes", strlen(o->addr));
 	memset(se, 0, sizeof *se);
+	if ((rc = route_init(&se->route, s, o->addr, note)) < 0)
+		return rc;
 	se->sys = s;
 	se->group = g;
 	se->wait = o->wait;
-	memcpy(se->addr, o->addr, strlen(o->addr) + 1);
 	memcpy(se->name, name, strnlen(name, sizeof se->name - 1));
 	if (o->token.len > 0)
 		memcpy(se->token, o->token.p, o->token.len);
+	if (o->key.len > 0)
+		memcpy(se->key, o->key.p, o->key.len);
+	se->route.key = bytes_of(se->key, o->key.len);
 	sys_secret(s, id, sizeof id);
 	se->hello = (struct msg_hello){
 		.role = ROLE_CLIENT,
@@ -35,6 +35,9 @@ int dialog_init(struct dialog *se, struct sys *s, struct group *g, const struct 
 	se->next_number = 1;
 	fiber_lock_init(&se->connecting);
 	waitq_init(&se->slots);
+	waitq_init(&se->asked);
+	group_init(&se->watch, sys_loop(s));
+	se->watch.keep_going = true;
 	return 0;
 }
 
@@ -63,29 +66,25 @@ PARKS static void drop(struct dialog *se)
 PARKS void dialog_fini(struct dialog *se)
 {
 	check(waitq_empty(&se->slots));
+	check(se->n_asking == 0);
+	group_cancel(&se->watch);
+	group_wait(&se->watch);
 	drop(se);
 }
 
-/* Longer each time, and spread so that many clients do not come back together. */
-PARKS static int back_off(struct dialog *se, uint64_t until_ns)
+/* ---- connecting; the caller holds the lock ---- */
+PARKS static int look(struct dialog *se, enum route_how how, const char *except, uint64_t until_ns,
+	struct err_note *note)
 {
-	uint64_t ns = se->backoff_ns < BACKOFF_FIRST_NS ? BACKOFF_FIRST_NS : se->backoff_ns, at;
-
-	se->backoff_ns = ns * 2 < BACKOFF_MAX_NS ? ns * 2 : BACKOFF_MAX_NS;
-	ns = ns / 2 + sys_random(se->sys) % (ns / 2);
-	at = sys_after(se->sys, ns);
-	return fiber_sleep(at < until_ns ? at : until_ns);
-}
-
-PARKS static int connect_once(struct dialog *se, uint64_t until_ns, struct err_note *note)
-{
-	struct rpc_connect o = { .addr = se->addr, .group = se->group, .hello = se->hello };
+	struct rpc_connect o = { .group = se->group, .hello = se->hello };
 	struct msg_hello_ok ok;
 	struct rpc_conn *conn;
-	int rc = rpc_connect(se->sys, &o, until_ns, &conn, &ok, note);
+	int rc = route_connect(&se->route, &o, how, except, until_ns, &conn, &ok, note);
 
 	if (rc < 0)
 		return rc;
+	drop(se);
+	memcpy(se->at, route_name(&se->route), sizeof se->at);
 	if (ok.last_number < se->answered) {
 		sys_reached(se->sys, "session forgotten by the server");
 		se->forgotten++;
@@ -94,33 +93,96 @@ PARKS static int connect_once(struct dialog *se, uint64_t until_ns, struct err_n
 	se->conn = conn;
 	se->job = ok.job;
 	se->greeted = true;
-	se->backoff_ns = 0;
+	waitq_wake_all(&se->asked);
 	return 0;
-}
-
-static bool worth_retrying(int rc)
-{
-	return rc == E_UNREACH || rc == E_CLOSED || rc == E_IO || rc == E_BUSY || rc == E_CORRUPT;
 }
 
 PARKS static int connect_locked(struct dialog *se, uint64_t until_ns, struct err_note *note)
 {
+	uint64_t pause_ns = 0;
+
 	for (;;) {
+		bool again = se->greeted || se->wait;
 		int rc;
 
 		if (se->conn != NULL && rpc_conn_open(se->conn))
 			return 0;
 		drop(se);
-		rc = connect_once(se, until_ns, note);
-		if (rc == 0)
-			return 0;
-		if (!worth_retrying(rc) || (!se->greeted && !se->wait))
+		rc = look(se, again ? ROUTE_AGAIN : ROUTE_FIRST, NULL, until_ns, note);
+		if (rc == 0 || !route_retries(rc) || !again)
 			return rc;
 		if (sys_now_ns(se->sys) >= until_ns)
 			return rc;
-		if ((rc = back_off(se, until_ns)) < 0)
-			return err_set(note, rc, "connecting to %s", se->addr);
+		if ((rc = route_pause(&se->route, &pause_ns, until_ns)) < 0)
+			return err_set(note, rc, "connecting to %s", route_name(&se->route));
 	}
+}
+
+/* ---- silence ---- */
+/* (S4) */
+PARKS static bool look_elsewhere(struct dialog *se, struct rpc_conn *conn)
+{
+	uint64_t until_ns = sys_after(se->sys, DIALOG_LOOK_MS * SYS_MS);
+	bool found = false;
+
+	if (fiber_lock(&se->connecting, until_ns) < 0)
+		return false;
+	if (se->conn == conn)
+		found = look(se, ROUTE_ONCE, se->at, until_ns, NULL) == 0;
+	fiber_unlock(&se->connecting);
+	if (found)
+		sys_reached(se->sys, "a silent one was left for one that leads");
+	return found;
+}
+
+/* Whether it still is the one that is asked, and nothing came from it. */
+static bool is_still(const struct dialog *se, const struct rpc_conn *conn, uint64_t heard)
+{
+	return se->conn == conn && se->n_asking > 0 && rpc_conn_open(conn) &&
+		rpc_conn_heard(conn) == heard;
+}
+
+/* One look at the connection: notices when it falls silent, and then looks elsewhere until it says
+ * something or is left. */
+PARKS static void listen_to(struct dialog *se, struct rpc_conn *conn)
+{
+	struct rpc_call ping = { .op = OP_ping, .plain = true, .msg = &(struct msg_ping){ } };
+	uint64_t heard = rpc_conn_heard(conn), pause_ns = DIALOG_PAUSE_MS * SYS_MS;
+	struct msg_ok ok;
+
+	if (fiber_sleep(sys_after(se->sys, DIALOG_QUIET_MS * SYS_MS)) < 0)
+		return;
+	if (!is_still(se, conn, heard))
+		return;
+	(void)rpc_ask(conn, &ping, OP_ok, &ok, sys_after(se->sys, DIALOG_PING_MS * SYS_MS), NULL);
+	rpc_call_fini(&ping);
+	while (is_still(se, conn, heard) && !look_elsewhere(se, conn)) {
+		if (fiber_sleep(sys_after(se->sys, pause_ns)) < 0)
+			return;
+		pause_ns = pause_ns * 2 < DIALOG_PAUSE_MS_MAX * SYS_MS ? pause_ns * 2
+			: DIALOG_PAUSE_MS_MAX * SYS_MS;
+	}
+}
+
+PARKS static int watch_run(void *arg)
+{
+	struct dialog *se = arg;
+
+	fiber_note(0, "notices silence");
+	while (!fiber_canceled())
+		if (se->n_asking == 0 || se->conn == NULL)
+			(void)waitq_wait(&se->asked, FOREVER);
+		else
+			listen_to(se, se->conn);
+	return 0;
+}
+
+/* Nobody watches the only one that there is. */
+static void watch(struct dialog *se)
+{
+	if (!se->watched && se->route.n > 1)
+		se->watched = fiber_start(&se->watch, "dialog", watch_run, se) == 0;
+	waitq_wake_all(&se->asked);
 }
 
 PARKS int dialog_connect(struct dialog *se, uint64_t until_ns, struct err_note *note)
@@ -131,7 +193,7 @@ PARKS int dialog_connect(struct dialog *se, uint64_t until_ns, struct err_note *
 		return 0;
 	rc = fiber_lock(&se->connecting, until_ns);
 	if (rc < 0)
-		return err_set(note, rc, "connecting to %s", se->addr);
+		return err_set(note, rc, "connecting to %s", route_name(&se->route));
 	rc = connect_locked(se, until_ns, note);
 	fiber_unlock(&se->connecting);
 	return rc;
@@ -161,19 +223,45 @@ static void number_give_back(struct dialog *se, uint64_t number)
 	waitq_wake_all(&se->slots);
 }
 
+/* It leads no more, and may have said who does. */
+PARKS static void leave(struct dialog *se, struct rpc_conn *conn, const char *hint,
+	uint64_t until_ns)
+{
+	if (fiber_lock(&se->connecting, until_ns) < 0)
+		return;
+	if (se->conn == conn) {
+		sys_reached(se->sys, "left one that leads no more");
+		drop(se);
+		if (hint[0] != '\0')
+			(void)route_hint(&se->route, hint);
+	}
+	fiber_unlock(&se->connecting);
+}
+
 /* One attempt.  *ret_sent: the server may have seen one that it did not answer. */
 PARKS static int ask_once(struct dialog *se, struct ask *a, uint64_t number, void *ret_reply,
 	uint64_t until_ns, bool *ret_sent, bool *ret_answered, struct err_note *note)
 {
 	struct rpc_conn *conn = se->conn;
+	char hint[SYS_ADDR_MAX] = "";
 	int rc;
 
 	*ret_answered = false;
 	rpc_call_fini(&a->call);
 	a->call = (struct rpc_call){ .op = a->op, .msg = a->msg, .data = a->data,
-		.plain = !a->changes, .cookie = number, .into = a->into, .into_cap = a->into_cap };
+		.plain = !a->changes, .cookie = number, .into = a->into, .into_cap = a->into_cap,
+		.ret_hint = hint };
+	if (se->n_asking++ == 0)
+		watch(se);
 	rc = rpc_ask(conn, &a->call, a->reply_op, ret_reply, until_ns, note);
+	se->n_asking--;
+	a->call.ret_hint = NULL;
 	*ret_answered = rc == 0 || a->call.reply_op == OP_error;
+	if (*ret_answered && rc == E_NOTPRIMARY) {
+		/* It may have begun it before it knew. */
+		*ret_answered = false;
+		leave(se, conn, hint, until_ns);
+	}
 	*ret_sent |= !*ret_answered;
 	return rc;
 }
@@ -182,7 +270,7 @@ PARKS static int ask_once(struct dialog *se, struct ask *a, uint64_t number, voi
 PARKS static int ask_numbered(struct dialog *se, struct ask *a, uint64_t number, void *ret_reply,
 	uint64_t until_ns, bool *ret_sent, bool *ret_answered, struct err_note *note)
 {
-	uint64_t forgotten = se->forgotten;
+	uint64_t forgotten = se->forgotten, pause_ns = 0;
 
 	for (;;) {
 		int rc;
@@ -192,21 +280,23 @@ PARKS static int ask_numbered(struct dialog *se, struct ask *a, uint64_t number,
 		if (rc < 0)
 			return rc;
 		if (a->changes && *ret_sent && se->forgotten != forgotten) /* (S2) */
-			return err_set(note, E_UNKNOWN, "%s lost this session", se->addr);
+			return err_set(note, E_UNKNOWN, "%s lost this session", se->at);
 		rc = ask_once(se, a, number, ret_reply, until_ns, ret_sent, ret_answered, note);
 		if (rc == 0 || rc == E_CANCELED || rc == E_TIMEOUT)
 			return rc;
 		if (*ret_answered && rc != E_BUSY)
 			return rc;
-		if (!*ret_answered && !worth_retrying(rc))
+		if (!*ret_answered && !route_retries(rc))
 			return rc;
 		if (*ret_answered)
 			sys_reached(se->sys, "busy: asked again");
 		else
 			sys_reached(se->sys, "broken: asked again");
-		if (back_off(se, until_ns) < 0)
+		if (sys_now_ns(se->sys) >= until_ns)
+			return rc;
+		if (route_pause(&se->route, &pause_ns, until_ns) < 0)
 			return err_set(note, E_CANCELED, "waiting to repeat a request to %s",
-				se->addr);
+				se->at);
 		if (sys_now_ns(se->sys) >= until_ns)
 			return rc;
 	}
@@ -228,16 +318,13 @@ PARKS int dialog_ask(struct dialog *se, struct ask *a, void *ret_reply, uint64_t
 	if (!a->changes)
 		return rc;
 	number_give_back(se, number);
-	if (rc == 0) {
-		se->backoff_ns = 0;
-		if (number > se->answered)
-			se->answered = number;
-	}
+	if (rc == 0 && number > se->answered)
+		se->answered = number;
 	if (rc == 0 || !sent || answered || rc == E_CANCELED || rc == E_UNKNOWN)
 		return rc;
 	sys_reached(se->sys, "change sent and not answered");
 	if (rc == E_TIMEOUT)
-		return err_set(note, E_UNKNOWN, "%s did not answer in time", se->addr);
+		return err_set(note, E_UNKNOWN, "%s did not answer in time", se->at);
 	return err_wrap(note, E_UNKNOWN, "sent, not answered, and then");
 }
 

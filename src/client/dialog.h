@@ -11,20 +11,33 @@
  * (S2).
  *
  * Requests that change nothing are not numbered (plain calls), so that a long wait among
- * them holds up nobody's window (S3). */
+ * them holds up nobody's window (S3).
+ *
+ * Of several metadata nodes one leads (rpc/route.h).  When it says that it does so no more, or its
+ * connection breaks, or nothing comes from it for DIALOG_QUIET_MS and it does not answer a ping,
+ * the others are asked; whoever lets us in gets what was unanswered, under the same numbers.  A
+ * silent one is left only for one that leads (S4), so that a slow one is not given up. */
 #ifndef CLIENT_DIALOG_H
 #define CLIENT_DIALOG_H
 #include "base/limit.h"
-#include "rpc/rpc.h"
+#include "rpc/route.h"
 
-enum { DIALOG_SLOTS = LIMIT_INFLIGHT_MAX };
+enum {
+	DIALOG_SLOTS = LIMIT_INFLIGHT_MAX,
+	DIALOG_QUIET_MS = 50,        /* with requests open and nothing heard: is it still there? */
+	DIALOG_PING_MS = 50,         /* for the answer to that */
+	DIALOG_LOOK_MS = 500,        /* for the others to say whether they lead */
+	DIALOG_PAUSE_MS = 16,        /* then, while it is still silent; longer each time */
+	DIALOG_PAUSE_MS_MAX = 2000,
+};
 
 struct dialog {
 	struct sys *sys;
 	struct group *group;         /* owns the connections' fibers */
-	char addr[SYS_ADDR_MAX];
+	struct route route;
+	char at[SYS_ADDR_MAX];       /* of conn */
 	struct msg_hello hello;      /* token and name point below */
-	uint8_t token[64];
+	uint8_t token[64], key[64];
 	char name[256];
 	struct rpc_conn *conn;       /* NULL while there is none */
 	struct fiber_lock connecting;
@@ -36,9 +49,18 @@ struct dialog {
 	uint64_t open[DIALOG_SLOTS]; /* number in its slot, 0: free */
 	struct waitq slots;
 	uint64_t round_trips;        /* of connections that are closed */
-	uint64_t backoff_ns;
+	struct group watch;          /* of the fiber that notices silence */
+	struct waitq asked;
+	uint32_t n_asking;
+	bool watched;
 };
-struct dialog_opts { const char *addr, *name; struct bytes token; bool wait; };
+struct dialog_opts {
+	const char *addr;            /* as route_init() takes it */
+	const char *name;
+	struct bytes token;
+	struct bytes key;            /* shown instead of an empty token, but not to Unix sockets */
+	bool wait;
+};
 int dialog_init(struct dialog *se, struct sys *s, struct group *g, const struct dialog_opts *o,
 	struct err_note *note);
 PARKS int dialog_connect(struct dialog *se, uint64_t until_ns, struct err_note *note);
@@ -56,10 +78,10 @@ struct ask {
 	bool changes;                /* in: numbered, done once */
 	struct rpc_call call;        /* out: reply_data */
 };
-/* Sends, repeats when the connection breaks or the server is busy, and decodes the answer into
- * ret_reply, which borrows from a.  The server's code; E_UNKNOWN when a change was sent and
- * not answered, whatever came of it later; else E_TIMEOUT, and E_UNREACH, E_DENIED, E_GONE when no
- * connection could be made. */
+/* Sends, repeats when the connection breaks, the server leads no more or is busy, and decodes the
+ * answer into ret_reply, which borrows from a.  The server's code; E_UNKNOWN when a change was sent
+ * and not answered, whatever came of it later; else E_TIMEOUT, and E_UNREACH, E_NOTPRIMARY (nobody
+ * leads), E_DENIED, E_GONE when no connection could be made. */
 PARKS int dialog_ask(struct dialog *se, struct ask *a, void *ret_reply, uint64_t until_ns,
 	struct err_note *note);
 void ask_fini(struct ask *a);

@@ -171,7 +171,7 @@ typedef PARKS void scenario(struct sys *s, struct dialog *d);
 static PARKS int client_main(struct sys *s, void *arg)
 {
 	struct dialog_opts o = { .addr = "tcp:server:1000", .name = "test", .wait = true };
-	struct dialog d;
+	static struct dialog d;
 	struct group g;
 
 	group_init(&g, sys_loop(s));
@@ -344,8 +344,8 @@ static PARKS int first_main(struct sys *s, void *arg)
 {
 	struct dialog_opts o = { .addr = "tcp:server:1000", .token = BYTES("wrong") };
 	uint64_t began = sys_now_ns(s);
+	static struct dialog d;
 	struct err_note note;
-	struct dialog d;
 	struct group g;
 
 	group_init(&g, sys_loop(s));

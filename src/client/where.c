@@ -48,6 +48,64 @@ int where_addr(const char *url, char ret_addr[WHERE_MAX], struct err_note *note)
 	return n < WHERE_MAX ? 0 : err_set(note, E_INVALID, "an address of %d bytes", n);
 }
 
+/* The next part of a list, with the scheme of the one before it when it has none of its own. */
+static int part_take(const char **list, char scheme[16], char ret_part[WHERE_MAX],
+	struct err_note *note)
+{
+	size_t len = strcspn(*list, ",");
+	char part[WHERE_MAX];
+	const char *colon;
+	int n;
+
+	if (len == 0 || len >= sizeof part)
+		return err_set(note, E_INVALID, "an address of %zu bytes in a list", len);
+	memcpy(part, *list, len);
+	part[len] = '\0';
+	*list += (*list)[len] == ',' ? len + 1 : len;
+	colon = strstr(part, "://");
+	if (colon != NULL || strncmp(part, "unix:", 5) == 0 || strncmp(part, "tcp:", 4) == 0 ||
+		strncmp(part, "tls:", 4) == 0) {
+		if (colon != NULL && colon - part < 8)
+			snprintf(scheme, 16, "%.*s://", (int)(colon - part), part);
+		return where_addr(part, ret_part, note);
+	}
+	n = snprintf(ret_part, WHERE_MAX, "%s%s", scheme, part);
+	if (n >= WHERE_MAX)
+		return err_set(note, E_INVALID, "an address of %d bytes", n);
+	memcpy(part, ret_part, (size_t)n + 1);
+	return where_addr(part, ret_part, note);
+}
+
+int where_addrs(const char *url, char ret_addrs[WHERE_LIST_MAX], struct err_note *note)
+{
+	char part[WHERE_MAX], list[WHERE_LIST_MAX];
+	size_t len = 0;
+
+	for (int want_unix = 1; want_unix >= 0; want_unix--) {
+		const char *rest = url;
+		char scheme[16] = "";
+
+		do {
+			int rc = part_take(&rest, scheme, part, note);
+			size_t more = strlen(part);
+
+			if (rc < 0)
+				return rc;
+			if ((strncmp(part, "unix:", 5) == 0) != want_unix)
+				continue;
+			if (len + more + 2 > sizeof list)
+				return err_set(note, E_INVALID, "a list of more than %d bytes",
+					WHERE_LIST_MAX);
+			if (len > 0)
+				list[len++] = ',';
+			memcpy(list + len, part, more + 1);
+			len += more;
+		} while (*rest != '\0');
+	}
+	memcpy(ret_addrs, list, len + 1);
+	return 0;
+}
+
 void where_url(const char *addr, char ret_url[WHERE_MAX])
 {
 	if (strncmp(addr, "tcp:", 4) == 0)
@@ -79,7 +137,8 @@ int where_folder(struct sys *s, char ret_folder[WHERE_MAX], struct err_note *not
 	return err_set(note, E_INVALID, "neither XDG_RUNTIME_DIR nor HOME is set");
 }
 
-int where_connect(struct sys *s, const char *url, char ret_addr[WHERE_MAX], struct err_note *note)
+int where_connect(struct sys *s, const char *url, char ret_addrs[WHERE_LIST_MAX],
+	struct err_note *note)
 {
 	char folder[WHERE_MAX];
 	int n, rc;
@@ -87,11 +146,11 @@ int where_connect(struct sys *s, const char *url, char ret_addr[WHERE_MAX], stru
 	if (url == NULL)
 		url = sys_getenv(s, "WADI_URL");
 	if (url != NULL && url[0] != '\0')
-		return where_addr(url, ret_addr, note);
+		return where_addrs(url, ret_addrs, note);
 	rc = where_folder(s, folder, note);
 	if (rc < 0)
 		return rc;
-	n = snprintf(ret_addr, WHERE_MAX, "unix:%.230s/%s", folder, WHERE_SOCKET);
+	n = snprintf(ret_addrs, WHERE_MAX, "unix:%.230s/%s", folder, WHERE_SOCKET);
 	return n < WHERE_MAX ? 0 : err_set(note, E_TOOBIG, "a path of %d bytes", n);
 }
 

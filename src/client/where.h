@@ -2,13 +2,16 @@
 /* where.h: how a system is named by people, and where the one of this user is. */
 #ifndef CLIENT_WHERE_H
 #define CLIENT_WHERE_H
-#include "sys/sys.h"
+#include "rpc/route.h"
 
-enum { WHERE_MAX = SYS_ADDR_MAX };
+enum { WHERE_MAX = SYS_ADDR_MAX, WHERE_LIST_MAX = ROUTE_TEXT_MAX };
 
 /* "wadi://HOST[:PORT]" -> "tcp:HOST:PORT"; "wadis://HOST[:PORT]" -> "tls:HOST:PORT"; "unix:/PATH"
  * and what begins with "tcp:" or "tls:" as they are.  E_INVALID. */
 int where_addr(const char *url, char ret_addr[WHERE_MAX], struct err_note *note);
+/* One, or several with commas, as route_init() takes them: a part without a scheme has that of the
+ * one before it ("wadi://a:1,b:2"), and Unix sockets come first.  E_INVALID. */
+int where_addrs(const char *url, char ret_addrs[WHERE_LIST_MAX], struct err_note *note);
 /* The other way, for messages and for WADI_URL. */
 void where_url(const char *addr, char ret_url[WHERE_MAX]);
 
@@ -18,7 +21,8 @@ int where_folder(struct sys *s, char ret_folder[WHERE_MAX], struct err_note *not
 int where_join(const char *folder, const char *name, char ret_path[WHERE_MAX],
 	struct err_note *note);
 /* What a client connects to: url, or WADI_URL, or the user's own socket. */
-int where_connect(struct sys *s, const char *url, char ret_addr[WHERE_MAX], struct err_note *note);
+int where_connect(struct sys *s, const char *url, char ret_addrs[WHERE_LIST_MAX],
+	struct err_note *note);
 
 /* Gives the door the certificates of a folder (ca.crt, wadi.crt, wadi.key): this one, or WADI_CERT,
  * or $HOME/.wadi/cert.  Once for each door. */

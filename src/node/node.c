@@ -37,7 +37,7 @@ struct serving {
 	struct store_device devices[DEVICES_MAX];
 	struct meta_opts meta_opts;
 	struct store_opts store_opts;
-	char meta_addr[WHERE_MAX];   /* where a store finds its shard */
+	char meta_addr[WHERE_LIST_MAX];   /* where a store finds its shard */
 	struct group group;          /* watchers of the roles, and of signals */
 	struct waitq over;           /* one of them saw the end */
 	bool stopping;

@@ -209,6 +209,18 @@ static void note_take(struct err_note *note, int rc, struct bytes words)
 		err_set(note, rc, "%s", err_text(rc));
 }
 
+/* An address is visible text, or it is none. */
+static void hint_take(char *ret_hint, struct bytes hint)
+{
+	if (ret_hint == NULL || hint.len == 0 || hint.len >= SYS_ADDR_MAX)
+		return;
+	for (size_t i = 0; i < hint.len; i++)
+		if (hint.p[i] <= ' ' || hint.p[i] >= 0x7f)
+			return;
+	memcpy(ret_hint, hint.p, hint.len);
+	ret_hint[hint.len] = '\0';
+}
+
 static int answered_error(struct rpc_call *call, const struct frame *f, const uint8_t *body)
 {
 	struct msg_error m;
@@ -220,6 +232,8 @@ static int answered_error(struct rpc_call *call, const struct frame *f, const ui
 	if (!err_known(rc))
 		rc = E_UNSUPPORTED; /* a newer peer's: its words say what it is */
 	note_take(&call->note, rc, m.note);
+	if (rc == E_NOTPRIMARY)
+		hint_take(call->ret_hint, m.hint);
 	call->reply_op = f->op; /* whoever asked can tell a refusal from a broken connection */
 	return rc;
 }
@@ -425,11 +439,16 @@ void rpc_number_set(struct rpc_conn *c, uint64_t next)
 }
 
 /* ---- connecting ---- */
-static int say_hello(struct rpc_conn *c, const struct msg_hello *hello, uint64_t until_ns,
+static int say_hello(struct rpc_conn *c, const struct rpc_connect *o, uint64_t until_ns,
 	struct msg_hello_ok *ret_ok, struct err_note *note)
 {
-	struct rpc_call call = { .op = OP_hello, .msg = hello, .started = true };
+	struct msg_hello hello = o->hello;
+	struct rpc_call call = { .op = OP_hello, .msg = &hello, .started = true,
+		.ret_hint = o->ret_hint };
+	struct msg_hello_ok ok;
 	int rc;
+
+	hello.version = WIRE_VERSION;
 
 	list_init(&call.link);
 	c->hello_call = &call;
@@ -441,9 +460,15 @@ static int say_hello(struct rpc_conn *c, const struct msg_hello *hello, uint64_t
 		rc = rpc_wait(c, &call, until_ns);
 	}
 	if (rc == 0)
-		rc = msg_hello_ok_get(call.reply.p, call.reply.len, call.reply_version, ret_ok);
+		rc = msg_hello_ok_get(call.reply.p, call.reply.len, call.reply_version, &ok);
 	else
 		err_set(note, rc, "connect %s: %s", c->name, call.note.text);
+	if (rc == 0) {
+		if (o->greeted != NULL)
+			o->greeted(o->arg, &ok);
+		*ret_ok = ok;
+		ret_ok->nodes = (struct wire_list){ .version = ok.nodes.version }; /* in call */
+	}
 	rpc_call_fini(&call);
 	return rc;
 }
@@ -451,7 +476,6 @@ static int say_hello(struct rpc_conn *c, const struct msg_hello *hello, uint64_t
 int rpc_connect(struct sys *s, const struct rpc_connect *o, uint64_t until_ns,
 	struct rpc_conn **ret_c, struct msg_hello_ok *ret_ok, struct err_note *note)
 {
-	struct msg_hello hello = o->hello;
 	struct ops *ops = malloc(sizeof *ops);
 	struct sys_stream *stream = NULL;
 	struct rpc_conn *c;
@@ -470,8 +494,7 @@ int rpc_connect(struct sys *s, const struct rpc_connect *o, uint64_t until_ns,
 		return rc;
 	}
 	c->own_ops = ops;
-	hello.version = WIRE_VERSION;
-	rc = say_hello(c, &hello, until_ns, ret_ok, note);
+	rc = say_hello(c, o, until_ns, ret_ok, note);
 	if (rc < 0) {
 		rpc_close(c);
 		return rc;

@@ -236,3 +236,9 @@ const char *rpc_conn_name(const struct rpc_conn *c) { return c->name; }
 uint16_t rpc_conn_version(const struct rpc_conn *c) { return c->version; }
 bool rpc_conn_open(const struct rpc_conn *c) { return c->state.now == CONN_OPEN; }
 uint64_t rpc_round_trips(const struct rpc_conn *c) { return c->round_trips; }
+
+uint64_t rpc_conn_heard(const struct rpc_conn *c)
+{
+	check(c->server == NULL);
+	return c->own_counts.in_bytes;
+}

@@ -134,7 +134,13 @@ struct rpc_connect {
 	const struct rpc_service *svc;  /* requests the other side may send us; NULL: none */
 	struct group *group;            /* owns the connection's fibers */
 	struct msg_hello hello;         /* version is filled in */
+	/* Called when we are let in, while the lists of the answer are there.  Must not park.  May
+	 * be NULL. */
+	void (*greeted)(void *arg, const struct msg_hello_ok *ok);
+	void *arg;
+	char *ret_hint;                 /* as in rpc_call, of a refused hello */
 };
+/* The lists of ret_ok are empty: see greeted. */
 PARKS int rpc_connect(struct sys *s, const struct rpc_connect *o, uint64_t until_ns,
 	struct rpc_conn **ret_c, struct msg_hello_ok *ret_ok, struct err_note *note);
 /* Open calls end with E_CLOSED.  Waits until nobody is inside a call.  NULL is fine. */
@@ -159,6 +165,8 @@ struct rpc_call {
 	size_t into_cap;          /* in: more data than that is E_TOOBIG */
 	void (*done)(void *arg);  /* in: instead of rpc_wait(): called on the loop, must not park */
 	void *done_arg;           /* in */
+	char *ret_hint;           /* in: SYS_ADDR_MAX bytes, or NULL: who leads, as the other side
+	                           * says with E_NOTPRIMARY; untouched when it does not */
 	/* out */
 	int rc;                   /* 0, or the error that the other side answered, or ours */
 	uint16_t reply_op, reply_version; /* OP_error: rc is the other side's */
@@ -197,4 +205,6 @@ const char *rpc_conn_name(const struct rpc_conn *c);          /* peer, for messa
 uint16_t rpc_conn_version(const struct rpc_conn *c);
 bool rpc_conn_open(const struct rpc_conn *c);
 uint64_t rpc_round_trips(const struct rpc_conn *c);           /* calls that were sent */
+/* Connecting side: bytes that came.  While it stays, the other side was silent. */
+uint64_t rpc_conn_heard(const struct rpc_conn *c);
 #endif
