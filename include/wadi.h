@@ -456,6 +456,18 @@ struct wadi_status {
 WADI_API int wadi_status_get(struct wadi *w, uint64_t job, struct wadi_status **ret_st);
 WADI_API void wadi_status_free(struct wadi_status *st);   /* NULL is fine */
 
+/* The metadata at rest is read again and held against its checksums: each hour, or at once when
+ * now.  Counts are those since the start of the server; a pass that began has ended when passes
+ * has grown. */
+struct wadi_scrub {
+	uint64_t running;                /* 1: a pass is under way */
+	uint64_t passes, records, rows, bytes;
+	uint64_t found;                  /* damages; the last of them in a sentence: */
+	char last[256];
+	uint64_t reserved[4];
+};
+WADI_API int wadi_scrub(struct wadi *w, int now, struct wadi_scrub *ret_scrub);
+
 #ifdef __cplusplus
 }
 #endif

@@ -250,6 +250,26 @@ class Fsck(HouseTest):
         self.assertEqual(sorted(d["lost"].split("b/", 1)[1][:7] for d in damages),
                          [f"large-{i}" for i in range(self.LARGE)])
 
+    # ---- while it runs ----
+    def online(self, code):
+        return json.loads(self.wadi("fsck", "--json", code=code))
+
+    def test_a_log_that_rots_under_a_running_server(self):
+        clean = self.online(0)
+        self.assertTrue(clean["clean"])
+        self.assertGreater(clean["records"], self.SMALL)
+        path = self.segments[0]
+        at, _, _, length = records(path)[self.SMALL // 2]
+        flip(path, at + HEADER + length // 2)
+        self.assertEqual(self.online(1)["damages"], 1)
+        until("the log is made anew", lambda: not os.path.exists(path))
+        self.assertTrue(self.online(0)["clean"])
+        self.server.kill()
+        self.assertEqual(self.fsck(code=0)[0], [])
+        self.server.start()
+        for key, data in self.objects.items():
+            self.assertEqual(self.wadi("cat", f"b/{key}"), data)
+
     # ---- who may look ----
     def test_where_it_cannot_look(self):
         said = subprocess.run([self.house.program, "fsck", self.server.data],

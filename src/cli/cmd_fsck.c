@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_fsck.c: fsck.  The looking is the program's, which knows the servers. */
 #include "cli/commands.h"
+#include "cli/os.h"
 #include "cli/fsck.h"
 #include "cli/words.h"
 
@@ -108,12 +109,90 @@ void cli_fsck_end(struct cli_fsck *v, const struct cli_fsck_sum *s)
 		end_text(v, s);
 }
 
+/* ---- of a running server ---- */
+enum { SCRUB_POLL_MS = 50 };
+
+static void scrub_say(const struct cli *c, const struct wadi_scrub *before,
+	const struct wadi_scrub *now)
+{
+	uint64_t found = now->found - before->found;
+	char bytes[WORDS_MAX];
+
+	if (c->json) {
+		out_json(json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:s}", "clean", found == 0,
+			"damages", (json_int_t)found, "records",
+			(json_int_t)(now->records - before->records), "rows",
+			(json_int_t)(now->rows - before->rows), "bytes",
+			(json_int_t)(now->bytes - before->bytes), "damages_since_start",
+			(json_int_t)now->found, "last", now->last));
+		return;
+	}
+	if (now->found > 0)
+		printf("%sDAMAGED%s, %llu since the start of the server: %s\n", out_bold(c),
+			out_plain(c), ULL(now->found), now->last);
+	if (!c->quiet)
+		printf("read again: %llu records of the log, %llu merged rows, %s: %s\n",
+			ULL(now->records - before->records), ULL(now->rows - before->rows),
+			words_put_size(now->bytes - before->bytes, bytes),
+			found == 0 ? "clean" : "repaired, as far as nothing else was said");
+}
+
+/* A pass that was under way did not read all of it: the next one counts. */
+static int scrub_wait(struct cli *c, struct wadi_scrub *before, struct wadi_scrub *now)
+{
+	struct meter m;
+	int rc = wadi_scrub(c->w, 1, before);
+	uint64_t passes;
+	bool again;
+
+	if (rc < 0)
+		return rc;
+	again = before->running;
+	passes = before->passes + 1 + again;
+	*now = *before;
+	meter_start(&m, c, "metadata", UINT64_MAX);
+	while (rc == 0 && now->passes < passes) {
+		uint64_t bytes = now->bytes;
+		bool ended = now->passes > before->passes;
+
+		os_sleep_ms(SCRUB_POLL_MS);
+		rc = wadi_scrub(c->w, again && ended, now);
+		again = again && !ended;
+		if (rc == 0)
+			meter_add(&m, now->bytes - bytes);
+	}
+	meter_end(&m);
+	return rc;
+}
+
+static void fsck_running(struct cli *c)
+{
+	struct wadi_scrub before, now;
+	int rc;
+
+	if (!cli_connect(c, 0))
+		return;
+	rc = scrub_wait(c, &before, &now);
+	if (rc < 0) {
+		cli_failed(c, NULL, rc);
+		return;
+	}
+	scrub_say(c, &before, &now);
+	if (now.found > before.found)
+		c->exit = 1;
+}
+
 void cmd_fsck(struct cli *c)
 {
 	struct cli_fsck v = { .c = c, .data = c->a.pos[0], .salvage = c->a.given[O_salvage] };
 	struct err_note note = { "" };
-	int rc = c->roles->fsck(&v, &note);
+	int rc;
 
+	if (c->a.n_pos == 0) {
+		fsck_running(c);
+		return;
+	}
+	rc = c->roles->fsck(&v, &note);
 	meter_over(&v);
 	if (rc < 0)
 		cli_fail(c, NULL, rc, note.text[0] != '\0' ? note.text : err_text(rc),

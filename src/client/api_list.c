@@ -384,3 +384,17 @@ void wadi_status_free(struct wadi_status *st)
 {
 	free(st);
 }
+
+PARKS static int scrub_run(struct wadi_op *op, struct err_note *note)
+{
+	struct job_call *j = op->arg;
+
+	return client_scrub(op->w->c, j->flags != 0, op->until_ns, j->ret, note);
+}
+
+int wadi_scrub(struct wadi *w, int now, struct wadi_scrub *ret_scrub)
+{
+	struct job_call j = { .flags = now != 0, .ret = ret_scrub };
+
+	return job_sync(w, scrub_run, &j, 0);
+}

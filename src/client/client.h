@@ -109,6 +109,8 @@ PARKS int client_job_list(struct client *c, uint32_t flags, uint64_t *cursor, ui
 PARKS int client_job_bill(struct client *c, uint64_t job, uint64_t until_ns,
 	struct wadi_bill *ret_bill,
 	struct err_note *note);
+PARKS int client_scrub(struct client *c, bool now, uint64_t until_ns, struct wadi_scrub *ret_sc,
+	struct err_note *note);
 PARKS int client_status(struct client *c, uint64_t job, uint64_t until_ns,
 	struct wadi_status **ret_st,
 	struct err_note *note);

@@ -239,3 +239,22 @@ PARKS int client_status(struct client *c, uint64_t job, uint64_t until_ns,
 	ask_fini(&a);
 	return rc;
 }
+
+PARKS int client_scrub(struct client *c, bool now, uint64_t until_ns, struct wadi_scrub *ret_sc,
+	struct err_note *note)
+{
+	struct msg_scrub m = { .now = now };
+	struct ask a = { .op = OP_scrub, .reply_op = OP_scrub_ok, .msg = &m };
+	struct msg_scrub_ok ok;
+	int rc = dialog_ask(&c->dialog, &a, &ok, until_ns, note);
+
+	if (rc == 0) {
+		*ret_sc = (struct wadi_scrub){ .running = ok.running, .passes = ok.passes,
+			.records = ok.records, .rows = ok.rows, .bytes = ok.bytes,
+			.found = ok.found };
+		snprintf(ret_sc->last, sizeof ret_sc->last, "%.*s", (int)ok.last.len,
+			(const char *)ok.last.p);
+	}
+	ask_fini(&a);
+	return rc;
+}

@@ -41,6 +41,7 @@ static const struct rpc_op control_ops[] = {
 	{ OP_job_end, RPC_FIBER, on_job_end },
 	{ OP_job_bill, RPC_INLINE, on_job_bill },
 	{ OP_status, RPC_INLINE, on_status },
+	{ OP_scrub, RPC_INLINE, on_scrub },
 	{ OP_store_register, RPC_FIBER, on_store_register },
 	{ OP_heartbeat, RPC_INLINE, on_heartbeat },
 };

@@ -131,4 +131,5 @@ PARKS int drops_run(void *arg); /* the fiber of a struct server */
 
 /* ---- status.c ---- */
 rpc_handler on_status;
+rpc_handler on_scrub;
 #endif

@@ -144,3 +144,25 @@ void on_status(void *arg, struct rpc_request *r)
 	answer(ctl, r, &c, rc, OP_status_ok, &ok);
 	free(room);
 }
+
+void on_scrub(void *arg, struct rpc_request *r)
+{
+	struct control *ctl = arg;
+	struct msg_scrub_ok ok;
+	struct db_scrub sc;
+	struct msg_scrub m;
+	struct shard_call c;
+	int rc;
+
+	call_begin(ctl, r, &c);
+	rc = decoded(&c, msg_scrub_get(r->body.p, r->body.len, r->version, &m));
+	if (rc == 0 && !c.who.admin)
+		rc = err_set(&c.note, E_DENIED, "only an administrator has all of it read again");
+	if (rc == 0 && m.now)
+		db_scrub_now(shard_db(ctl->sh));
+	sc = db_scrubbed(shard_db(ctl->sh));
+	ok = (struct msg_scrub_ok){ .running = sc.running, .passes = sc.passes,
+		.records = sc.records, .rows = sc.rows, .bytes = sc.bytes, .found = sc.found,
+		.last = bytes_of(sc.last.text, strlen(sc.last.text)) };
+	answer(ctl, r, &c, rc, OP_scrub_ok, &ok);
+}
