@@ -18,9 +18,9 @@ struct replicate_calls {
 	 * replica. */
 	PARKS int (*lead)(void *arg, struct db *db, uint64_t epoch, struct err_note *note);
 	/* It leads no more: from now on nothing is answered.  Must not park.  Only after lead() was
-	 * called, maybe while it still parks. */
+	 * called, maybe while it still parks: then lead() may fail, and that is the end of it. */
 	void (*stop)(void *arg);
-	/* After stop(), and after lead() has returned: returns when nobody touches the rows. */
+	/* After stop(), and after lead() has returned 0: returns when nobody touches the rows. */
 	PARKS void (*leave)(void *arg);
 	/* As in db_opts; only while it leads.  Must not park. */
 	void (*sealing)(void *arg);
@@ -45,13 +45,13 @@ struct replicate_opts {
 /* Returns when the log is open and the replica takes part; who leads is told by the calls. */
 PARKS int replicate_open(struct sys *s, const struct replicate_opts *o, struct replicate **ret_r,
 	struct err_note *note);
-/* Hands over when it leads and another could (until_ns at most), gives the rows back, closes them.
- * NULL is fine. */
+/* Hands over when it leads and another could (until_ns at most), leaves the set, gives the rows
+ * back, closes them.  When it returns replicate_on_say() is called no more.  NULL is fine. */
 PARKS int replicate_close(struct replicate *r, uint64_t until_ns, struct err_note *note);
 
-/* What other replicas say comes as OP_replica_say over connections with admin rights: the server
- * hands it on.  RPC_INLINE. */
-void replicate_on_say(struct replicate *r, struct rpc_request *req);
+/* What other replicas say comes as OP_replica_say over connections of ROLE_REPLICA with admin
+ * rights, whoever leads: the server hands it on and this answers it.  RPC_STREAM. */
+PARKS void replicate_on_say(struct replicate *r, struct rpc_request *req);
 
 /* R8.  What the rows say now may be answered: no other replica can have changed them. */
 bool replicate_may_read(struct replicate *r);
