@@ -217,7 +217,7 @@ PARKS int bucket_find(struct client *c, const char *name, bool make, uint64_t un
 	if (rc < 0)
 		return rc;
 	*ret_id = (struct bucket_id){ .id = info.id, .lifetime = (uint8_t)info.lifetime,
-		.fresh = true };
+		.protection = (uint8_t)info.protection, .fresh = true };
 	remember(c, name, *ret_id);
 	return 0;
 }

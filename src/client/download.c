@@ -47,10 +47,44 @@ static int place_add(struct download *d, const struct sub_extent_place *p, struc
 	return 0;
 }
 
+/* A server that has the extents of an egroup too. */
+static int member_take(struct download *d, const struct sub_egroup_member *m,
+	struct err_note *note)
+{
+	struct peer *peer = peer_by_id(&d->c->peers, m->server);
+
+	if (peer == NULL)
+		return err_set(note, E_CORRUPT, "%s lies on a server without address", d->name.key);
+	for (uint32_t i = 0; i < d->n_places; i++) {
+		struct place *at = &d->places[i];
+		bool known = at->egroup != m->egroup || at->peer == peer;
+
+		for (uint8_t k = 0; k < at->n_others; k++)
+			known = known || at->others[k] == peer;
+		if (!known && at->n_others < PLACE_OTHERS_MAX)
+			at->others[at->n_others++] = peer;
+	}
+	return 0;
+}
+
+/* The nearest first; else as the shard says. */
+static void place_order(struct place *at)
+{
+	for (uint32_t i = 0; i < at->n_others && !peer_same_host(at->peer); i++) {
+		struct peer *p = at->others[i];
+
+		if (peer_same_host(p)) {
+			at->others[i] = at->peer;
+			at->peer = p;
+		}
+	}
+}
+
 static int places_take(struct download *d, struct msg_get_ok *ok, struct err_note *note)
 {
 	struct sub_server_addr addr;
 	struct sub_extent_place p;
+	struct sub_egroup_member m;
 	int rc = 0;
 
 	if (ok->cap.len > sizeof d->cap.code)
@@ -64,6 +98,10 @@ static int places_take(struct download *d, struct msg_get_ok *ok, struct err_not
 			return err_set(note, E_NOMEM, "storage servers");
 	while (rc == 0 && sub_extent_place_next(&ok->places, &p))
 		rc = place_add(d, &p, note);
+	while (rc == 0 && sub_egroup_member_next(&ok->members, &m))
+		rc = member_take(d, &m, note);
+	for (uint32_t i = 0; i < d->n_places; i++)
+		place_order(&d->places[i]);
 	d->next = ok->next;
 	return rc;
 }
@@ -251,8 +289,10 @@ struct fetch {
 PARKS static int fetch_run(struct fetch *f, struct err_note *note)
 {
 	struct fetching *all = f->all;
-	int rc = extent_get(all->d->c->sys, &f->at, &f->cap, f->file_offset - f->at.file_offset,
-		all->buf + (f->file_offset - all->offset), f->len, all->until_ns, note);
+	struct peer *bad;
+	int rc = extent_get_any(all->d->c->sys, &f->at, &f->cap,
+		f->file_offset - f->at.file_offset, all->buf + (f->file_offset - all->offset),
+		f->len, all->until_ns, &bad, note);
 
 	all->missing = all->missing || rc == E_GONE;
 	return rc;

@@ -9,6 +9,8 @@
 
 /* Between two steps of a long copy other fibers run: answers of other servers are taken in. */
 enum { COPY_STEP_BYTES = 1 << 20, PIN_BYTES_MIN = 64 << 10 };
+/* A server that has not answered by then is not waited for when another has the same bytes. */
+#define OTHER_AFTER_NS (3 * SYS_SEC)
 _Static_assert(COPY_STEP_BYTES % LIMIT_BLOCK_BYTES == 0, "steps are whole blocks");
 
 /* ---- writing ---- */
@@ -76,31 +78,118 @@ PARKS static int put_near(const struct slice *sl, const void *data, size_t len, 
 	return seal_ask(sl, sums, sums_count(len), until_ns, ret_ok, note);
 }
 
-PARKS static int put_far(const struct slice *sl, const void *data, size_t len, bool sync,
-	uint32_t *sums, uint64_t until_ns, struct msg_extent_ok *ret_ok, struct err_note *note)
+/* One of the servers that an extent is written to. */
+struct target {
+	struct peer *peer;
+	struct bytes cap;
+	uint64_t cap_until_ms, until_ns;
+	uint8_t device;
+	/* what is written, the same for all of them */
+	const struct slice *slice;
+	struct bytes data;
+	uint32_t root;
+	bool sync;
+	/* what came of it */
+	struct msg_extent_ok ok;
+	struct err_note note;
+	int rc;
+};
+
+PARKS static int write_far(struct target *t)
 {
-	const struct part *pa = sl->part;
+	const struct part *pa = t->slice->part;
 	struct msg_extent_write m = {
-		.egroup = pa->egroup, .extent = sl->extent, .epoch = pa->epoch,
-		.tier = pa->tier, .device = pa->device, .sync = sync,
+		.egroup = pa->egroup, .extent = t->slice->extent, .epoch = pa->epoch,
+		.tier = pa->tier, .device = t->device, .sync = t->sync, .root = t->root,
 		.extent_first = pa->extent_first, .extent_count = pa->extent_count,
 		.credit_bytes = pa->credit_bytes, .cap_job = pa->cap_job,
-		.cap_until_ms = pa->cap_until_ms, .cap = bytes_of(pa->cap, pa->cap_len),
+		.cap_until_ms = t->cap_until_ms, .cap = t->cap,
 	};
-	struct rpc_call call = { .op = OP_extent_write, .msg = &m, .data = bytes_of(data, len) };
-	int rc;
+	struct rpc_call call = { .op = OP_extent_write, .msg = &m, .data = t->data };
+	int rc = peer_ask(t->peer, &call, OP_extent_ok, &t->ok, t->until_ns, &t->note);
 
-	sums_compute(sl->extent, 0, data, len, sums);
-	m.root = sums_root(sums, sums_count(len));
-	rc = peer_ask(pa->peer, &call, OP_extent_ok, ret_ok, until_ns, note);
 	rpc_call_fini(&call);
-	if (rc == 0 && ret_ok->root != m.root)
-		return err_set(note, E_CORRUPT, "%s stored other bytes", peer_name(pa->peer));
+	if (rc == 0 && t->ok.root != m.root)
+		return err_set(&t->note, E_CORRUPT, "%s stored other bytes", peer_name(t->peer));
+	return rc;
+}
+
+PARKS static int target_fiber(void *arg)
+{
+	struct target *t = arg;
+
+	t->rc = write_far(t);
+	return t->rc;
+}
+
+static struct target target_of(const struct slice *sl, uint32_t i)
+{
+	const struct part *pa = sl->part;
+	const struct part_copy *cp = i > 0 ? &pa->copies[i - 1] : NULL;
+
+	if (cp == NULL)
+		return (struct target){ .peer = pa->peer, .device = pa->device, .slice = sl,
+			.cap = bytes_of(pa->cap, pa->cap_len), .cap_until_ms = pa->cap_until_ms };
+	return (struct target){ .peer = cp->peer, .device = cp->device, .slice = sl,
+		.cap = bytes_of(cp->cap, cp->cap_len), .cap_until_ms = cp->cap_until_ms };
+}
+
+/* The one that failed by itself: the others were then called off. */
+static int targets_judge(const struct target *targets, uint32_t n, int rc,
+	struct peer **ret_failed, struct err_note *note)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		if (targets[i].rc == 0 || targets[i].rc == E_CANCELED)
+			continue;
+		*ret_failed = targets[i].peer;
+		if (note != NULL)
+			*note = targets[i].note;
+		return targets[i].rc;
+	}
+	return rc < 0 ? err_set(note, rc, "writing the copies of an extent") : 0;
+}
+
+/* All that have to have it, side by side. */
+PARKS static int put_far(struct sys *s, const struct slice *sl, struct bytes data, bool sync,
+	uint64_t until_ns, uint32_t *sums, struct msg_extent_ok *ret_ok,
+	struct peer **ret_failed, struct err_note *note)
+{
+	struct target targets[1 + PART_COPIES_MAX];
+	uint32_t n = 1 + sl->part->n_copies, root;
+	struct group g;
+	int rc = 0;
+
+	sums_compute(sl->extent, 0, data.p, data.len, sums);
+	root = sums_root(sums, sums_count(data.len));
+	group_init(&g, sys_loop(s));
+	for (uint32_t i = 0; i < n; i++) {
+		targets[i] = target_of(sl, i);
+		targets[i].data = data;
+		targets[i].root = root;
+		targets[i].sync = sync;
+		targets[i].until_ns = until_ns;
+		targets[i].rc = E_CANCELED;
+	}
+	for (uint32_t i = 1; i < n && rc == 0; i++)
+		rc = fiber_start(&g, "copy", target_fiber, &targets[i]);
+	if (rc == 0)
+		rc = target_fiber(&targets[0]);
+	if (rc < 0)
+		group_cancel(&g);
+	if (n > 1) {
+		int copies = group_wait(&g);
+
+		rc = rc < 0 ? rc : copies;
+	}
+	rc = targets_judge(targets, n, rc, ret_failed, note);
+	if (rc == 0)
+		*ret_ok = targets[0].ok;
 	return rc;
 }
 
 PARKS int extent_put(struct sys *s, const struct slice *sl, const void *data, size_t len, bool sync,
-	uint64_t until_ns, struct sub_extent_ref *ret_ref, struct err_note *note)
+	uint64_t until_ns, struct sub_extent_ref *ret_ref, struct peer **ret_failed,
+	struct err_note *note)
 {
 	struct part *pa = sl->part;
 	struct msg_extent_ok ok;
@@ -109,21 +198,25 @@ PARKS int extent_put(struct sys *s, const struct slice *sl, const void *data, si
 
 	check(len > 0);
 	check(len <= sl->len);
+	*ret_failed = pa->peer;
 	rc = peer_connect(pa->peer, until_ns, note);
 	if (rc < 0)
 		return rc;
+	*ret_failed = NULL;
 	sums = malloc(sums_count(len) * sizeof *sums);
 	if (sums == NULL)
 		return err_set(note, E_NOMEM, "sums of an extent");
-	if (pa->tier == TIER_DRAM && peer_near(pa->peer))
+	if (pa->tier == TIER_DRAM && pa->n_copies == 0 && peer_near(pa->peer))
 		rc = put_near(sl, data, len, sums, until_ns, &ok, note);
 	else
-		rc = put_far(sl, data, len, sync, sums, until_ns, &ok, note);
+		rc = put_far(s, sl, bytes_of(data, len), sync, until_ns, sums, &ok, ret_failed,
+			note);
 	free(sums);
 	if (rc < 0)
 		return rc;
 	*ret_ref = (struct sub_extent_ref){ .egroup = pa->egroup, .extent = sl->extent,
-		.offset = ok.offset, .len = len, .root = ok.root };
+		.offset = ok.offset, .len = len, .root = ok.root,
+		.copies = (uint8_t)(1 + pa->n_copies) };
 	return 0;
 }
 
@@ -268,4 +361,52 @@ PARKS int extent_get(struct sys *s, const struct place *at, const struct read_ca
 	if (at->tier == TIER_DRAM && peer_near(at->peer) && len >= PIN_BYTES_MIN)
 		return get_near(at, cap, offset, buf, len, until_ns, note);
 	return get_far(at, cap, offset, buf, len, until_ns, note);
+}
+
+/* Those that have just failed come last; else in the order of the place. */
+static uint32_t in_order(const struct place *at, struct peer *ret_peers[1 + PLACE_OTHERS_MAX])
+{
+	uint32_t n = 0;
+
+	for (int failed = 0; failed <= 1; failed++)
+		for (uint32_t i = 0; i <= at->n_others; i++) {
+			struct peer *p = i == 0 ? at->peer : at->others[i - 1];
+
+			if (peer_failed_lately(p) == (failed == 1))
+				ret_peers[n++] = p;
+		}
+	check(n == at->n_others + 1u);
+	return n;
+}
+
+/* Others may have them: for the last one all the time that is left. */
+PARKS int extent_get_any(struct sys *s, const struct place *at, const struct read_cap *cap,
+	uint64_t offset, void *buf, size_t len, uint64_t until_ns, struct peer **ret_bad,
+	struct err_note *note)
+{
+	struct peer *peers[1 + PLACE_OTHERS_MAX];
+	uint32_t n = in_order(at, peers);
+	struct place one = *at;
+	int later = 0; /* of a server that may have them when it is back */
+
+	*ret_bad = NULL;
+	for (uint32_t i = 0;; i++) {
+		uint64_t soon_ns = i + 1 < n ? sys_after(s, OTHER_AFTER_NS) : until_ns;
+		int rc;
+
+		one.peer = peers[i];
+		rc = extent_get(s, &one, cap, offset, buf, len,
+			until_ns < soon_ns ? until_ns : soon_ns, note);
+		if (rc == E_CORRUPT)
+			*ret_bad = one.peer;
+		if (rc == 0 || rc == E_CANCELED || rc == E_NOMEM || rc == E_STALE)
+			return rc;
+		if (rc == E_TIMEOUT || rc == E_UNREACH || rc == E_CLOSED || rc == E_UNAVAILABLE) {
+			peer_note_failure(one.peer);
+			later = E_UNREACH;
+		}
+		if (i + 1 == n || sys_now_ns(s) >= until_ns)
+			return rc == E_GONE && later != 0 ? later : rc;
+		sys_reached(s, "extent read from another of its servers");
+	}
 }

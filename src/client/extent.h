@@ -5,16 +5,21 @@
 #define CLIENT_EXTENT_H
 #include "client/grants.h"
 
-/* Writes the bytes into a slice (len is at most the slice's).  sync: answered when on the medium.
- * */
+/* Writes the bytes into a slice (len is at most the slice's), on all servers of its part side by
+ * side: done when each has them.  sync: answered when on the medium.  ret_failed: a server that is
+ * the reason for the failure, or NULL. */
 PARKS int extent_put(struct sys *s, const struct slice *sl, const void *data, size_t len, bool sync,
-	uint64_t until_ns, struct sub_extent_ref *ret_ref, struct err_note *note);
+	uint64_t until_ns, struct sub_extent_ref *ret_ref, struct peer **ret_failed,
+	struct err_note *note);
 
 /* Where an extent of a file is, and the right to read it. */
+enum { PLACE_OTHERS_MAX = 7 };
 struct place {
 	uint64_t file_offset, egroup, extent, len;
 	uint32_t root;
-	struct peer *peer;
+	struct peer *peer;           /* that is asked */
+	struct peer *others[PLACE_OTHERS_MAX]; /* that have it too, next to be asked first */
+	uint8_t n_others;
 	uint8_t tier;
 	bool lost;
 };
@@ -25,6 +30,11 @@ struct read_cap { uint64_t job, until_ms; uint8_t code[64]; uint32_t len; };
 PARKS int extent_get(struct sys *s, const struct place *at, const struct read_cap *cap,
 	uint64_t offset,
 	void *buf, size_t len, uint64_t until_ns, struct err_note *note);
+/* From one server after the other, until one has them; the code is that of the last.  ret_bad: the
+ * server whose bytes were not those that were written, or NULL. */
+PARKS int extent_get_any(struct sys *s, const struct place *at, const struct read_cap *cap,
+	uint64_t offset, void *buf, size_t len, uint64_t until_ns, struct peer **ret_bad,
+	struct err_note *note);
 
 /* An extent held in place.  Until pin_drop() its bytes stay, as long as the connection does. */
 struct pin {

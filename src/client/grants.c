@@ -8,6 +8,7 @@
 /* How far asking runs ahead, and how much one request asks for at most. */
 #define AHEAD_BYTES_MAX ((uint64_t)LIMIT_EGROUP_BYTES)
 #define AHEAD_NS (5 * SYS_SEC)
+#define AVOID_NS (5 * SYS_SEC) /* longer than the shard takes to miss a server */
 /* A grant waits for a sync: a stream that has just begun must not wait for many of them. */
 enum { SLICE_BYTES_MIN = 256 << 10, AHEAD_GROWTH = 4, HEADER_FIELDS_BYTES = 128 };
 
@@ -96,11 +97,36 @@ static int part_add(struct grants *gs, struct pool *po, const struct sub_grant_p
 	return 0;
 }
 
+/* Of a part that stands in the list already. */
+static int copy_add(struct grants *gs, struct pool *po, const struct sub_grant_copy *g)
+{
+	struct peer *peer = peer_by_id(gs->peers, g->server);
+
+	list_each(it, &po->parts) {
+		struct part *pa = container_of(it, struct part, link);
+		struct part_copy *cp;
+
+		if (pa->extent_first != g->extent_first)
+			continue;
+		if (peer == NULL || pa->n_copies == PART_COPIES_MAX
+		    || g->cap.len > sizeof cp->cap)
+			return E_CORRUPT;
+		cp = &pa->copies[pa->n_copies++];
+		*cp = (struct part_copy){ .peer = peer, .cap_until_ms = g->cap_until_ms,
+			.cap_len = (uint32_t)g->cap.len, .device = g->device };
+		if (g->cap.len > 0)
+			memcpy(cp->cap, g->cap.p, g->cap.len);
+		return 0;
+	}
+	return E_CORRUPT;
+}
+
 static int parts_add(struct grants *gs, struct pool *po, struct msg_grant_ok *ok,
 	struct err_note *note)
 {
 	struct sub_server_addr addr;
 	struct sub_grant_part part;
+	struct sub_grant_copy copy;
 	int rc = 0;
 
 	while (sub_server_addr_next(&ok->servers, &addr))
@@ -108,7 +134,53 @@ static int parts_add(struct grants *gs, struct pool *po, struct msg_grant_ok *ok
 			return err_set(note, E_NOMEM, "storage servers");
 	while (rc == 0 && sub_grant_part_next(&ok->parts, &part))
 		rc = part_add(gs, po, &part);
+	while (rc == 0 && sub_grant_copy_next(&ok->copies, &copy))
+		rc = copy_add(gs, po, &copy);
 	return rc < 0 ? err_set(note, rc, "a grant from the metadata server") : 0;
+}
+
+static struct wire_list avoid_list(const struct grants *gs, uint8_t *room, size_t bytes)
+{
+	struct wire_list_builder b = wire_list_begin(room, bytes,
+		dialog_version(gs->dialog));
+
+	for (unsigned i = 0; i < AVOID_MAX; i++)
+		if (gs->avoid[i].until_ns > sys_now_ns(gs->sys))
+			sub_server_id_add(&b,
+				&(struct sub_server_id){ .server = gs->avoid[i].server });
+	return wire_list_end(&b);
+}
+
+static bool part_has(const struct part *pa, const struct peer *p)
+{
+	for (uint32_t i = 0; i < pa->n_copies; i++)
+		if (peer_server(pa->copies[i].peer) == peer_server(p))
+			return true;
+	return peer_server(pa->peer) == peer_server(p);
+}
+
+void grants_avoid(struct grants *gs, const struct peer *p)
+{
+	unsigned at = 0;
+
+	for (unsigned i = 0; i < AVOID_MAX; i++) {
+		if (gs->avoid[i].server == peer_server(p)) {
+			at = i;
+			break;
+		}
+		at = gs->avoid[i].until_ns < gs->avoid[at].until_ns ? i : at;
+	}
+	gs->avoid[at].server = peer_server(p);
+	gs->avoid[at].until_ns = sys_after(gs->sys, AVOID_NS);
+	list_each(it, &gs->pools) {
+		struct pool *po = container_of(it, struct pool, link);
+
+		list_each(l, &po->parts) {
+			struct part *pa = container_of(l, struct part, link);
+
+			pa->spoiled = pa->spoiled || part_has(pa, p);
+		}
+	}
 }
 
 /* One at a time for a pool; others wait and look again. */
@@ -116,11 +188,13 @@ PARKS static int pool_ask(struct grants *gs, struct pool *po, uint64_t bytes, bo
 	uint64_t until_ns, struct err_note *note)
 {
 	const char *host = sys_boot_id(gs->sys);
+	uint8_t avoid[AVOID_MAX * 8];
 	struct msg_grant m = {
 		.bucket = po->bucket,
 		.bytes = bytes,
 		.flags = (uint16_t)(po->flags | (ahead ? PUT_AHEAD : 0)),
 		.host = bytes_of(host, strlen(host)),
+		.avoid = avoid_list(gs, avoid, sizeof avoid),
 	};
 	/* The shard remembers no answer to it: one that was lost on the way is asked again. */
 	struct ask a = { .op = OP_grant, .reply_op = OP_grant_ok, .msg = &m };

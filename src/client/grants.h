@@ -14,6 +14,16 @@
 #include "client/peer.h"
 #include "client/dialog.h"
 
+/* Another server that is to have what is written into a part. */
+struct part_copy {
+	struct peer *peer;
+	uint64_t cap_until_ms;
+	uint8_t cap[64];
+	uint32_t cap_len;
+	uint8_t device;
+};
+enum { PART_COPIES_MAX = 3, AVOID_MAX = 8 };
+
 struct part {
 	struct list link;            /* in its pool */
 	struct pool *pool;
@@ -24,6 +34,8 @@ struct part {
 	uint8_t cap[64];
 	uint32_t cap_len;
 	uint8_t tier, device;
+	struct part_copy copies[PART_COPIES_MAX];
+	uint32_t n_copies;           /* an extent is written when all of them have it too */
 	uint64_t left_bytes;         /* of the credit */
 	uint32_t n_taken;            /* ids given to slices */
 	uint32_t n_open;             /* slices neither kept nor dropped */
@@ -45,6 +57,7 @@ struct grants {
 	struct peers *peers;
 	struct group *group;         /* of the background requests */
 	struct list pools;
+	struct { uint32_t server; uint64_t until_ns; } avoid[AVOID_MAX]; /* failed us lately */
 };
 void grants_init(struct grants *gs, struct dialog *se, struct peers *ps, struct group *g);
 PARKS void grants_return(struct grants *gs, uint64_t until_ns); /* everything; before the close */
@@ -58,6 +71,8 @@ PARKS int grants_take(struct grants *gs, uint64_t bucket, uint16_t flags, uint64
 	uint64_t need, uint64_t until_ns, struct slice *ret_slice, struct err_note *note);
 void slice_keep(struct slice *sl); /* a commit named the extent */
 void slice_drop(struct slice *sl); /* nobody will (G1) */
+/* A server that failed: for some seconds room elsewhere is asked for and taken. */
+void grants_avoid(struct grants *gs, const struct peer *p);
 /* Returns parts that are used up; to be called when slices were kept or dropped. */
 void grants_tidy(struct grants *gs);
 #endif

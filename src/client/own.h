@@ -13,6 +13,7 @@ enum { BUCKETS_KEPT = 64 };
 struct bucket_id {
 	uint64_t id;
 	uint8_t lifetime;            /* enum wire_lifetime */
+	uint8_t protection;          /* enum wire_protection */
 	bool fresh;                  /* was asked for just now, not remembered */
 };
 

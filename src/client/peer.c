@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define FAILED_NS (2 * SYS_SEC)
+
 struct peer {
 	struct list link;
 	struct peers *peers;
@@ -18,6 +20,7 @@ struct peer {
 	struct list maps;
 	uint64_t generation;
 	struct rpc_service service;  /* what it may ask of us */
+	uint64_t failed_until_ns;
 };
 
 void peers_init(struct peers *ps, struct sys *s, struct group *g,
@@ -233,6 +236,19 @@ struct peer *peer_find(struct peers *ps, const struct sub_server_addr *a)
 const char *peer_name(const struct peer *p)
 {
 	return p->addr[0] != '\0' ? p->addr : p->local;
+}
+
+uint32_t peer_server(const struct peer *p) { return p->server; }
+bool peer_same_host(const struct peer *p) { return p->same_host; }
+
+void peer_note_failure(struct peer *p)
+{
+	p->failed_until_ns = sys_after(p->peers->sys, FAILED_NS);
+}
+
+bool peer_failed_lately(const struct peer *p)
+{
+	return p->failed_until_ns > sys_now_ns(p->peers->sys);
 }
 
 bool peer_near(const struct peer *p)

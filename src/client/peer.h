@@ -40,6 +40,11 @@ uint64_t peers_round_trips(const struct peers *ps);
 struct peer *peer_find(struct peers *ps, const struct sub_server_addr *a);
 /* As last told by a shard; NULL when it was never mentioned. */
 struct peer *peer_by_id(struct peers *ps, uint32_t server);
+uint32_t peer_server(const struct peer *p);
+bool peer_same_host(const struct peer *p); /* as ours, connected or not */
+/* It failed to answer, a moment ago: others are to be asked first. */
+void peer_note_failure(struct peer *p);
+bool peer_failed_lately(const struct peer *p);
 const char *peer_name(const struct peer *p);
 bool peer_near(const struct peer *p); /* connected by Unix socket: memory can be shared */
 /* The process is surely gone: it was on this host, and its socket refused us.  What it had in

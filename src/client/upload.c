@@ -17,6 +17,7 @@
 #include <string.h>
 
 #define EXPECT_BYTES_MAX (UINT64_C(1) << 50) /* what was expected beyond is as good as this */
+#define TRY_NS (20 * SYS_SEC)
 enum {
 	FLIGHTS_MAX = 8,             /* pieces under way at once */
 	STAGES = 2,                  /* one buffer is filled while the other one flies */
@@ -70,7 +71,10 @@ static uint16_t room_flags(const struct upload *u)
 	return (u->o.flags & WADI_PUT_DURABLE) != 0 ? PUT_DURABLE : 0;
 }
 
-static bool durable(const struct upload *u) { return room_flags(u) != 0; }
+static bool durable(const struct upload *u)
+{
+	return room_flags(u) != 0 || u->name.id.protection == PROTECT_COPIES;
+}
 
 static void fail_with(struct upload *u, int rc, const struct err_note *note)
 {
@@ -113,23 +117,43 @@ static bool other_room_may_help(int rc)
 		|| rc == E_UNAVAILABLE || rc == E_LOST;
 }
 
+/* Not all the time there is for one server. */
+static uint64_t try_until(const struct flight *f)
+{
+	uint64_t soon_ns = sys_after(f->u->c->sys, TRY_NS);
+
+	return soon_ns < f->until_ns ? soon_ns : f->until_ns;
+}
+
+/* The server, not only what was asked of it. */
+static bool is_out(int rc)
+{
+	return rc == E_CLOSED || rc == E_UNREACH || rc == E_IO || rc == E_UNAVAILABLE;
+}
+
 /* Writes what is left of the piece, one extent after the other; the first slice is in f. */
 PARKS static int piece_write(struct flight *f, struct err_note *note)
 {
 	struct upload *u = f->u;
 	struct sub_extent_ref ref;
+	struct peer *failed;
 	unsigned tries = 0;
 	int rc;
 
 	for (;;) {
 		size_t n = f->slice.len < f->len ? (size_t)f->slice.len : f->len;
 
-		rc = extent_put(u->c->sys, &f->slice, f->data, n, durable(u), f->until_ns, &ref,
-			note);
+		failed = NULL;
+		rc = extent_put(u->c->sys, &f->slice, f->data, n, durable(u), try_until(f), &ref,
+			&failed, note);
+		if (rc == E_TIMEOUT && sys_now_ns(u->c->sys) < f->until_ns)
+			rc = E_UNREACH;
 		if (rc == 0)
 			rc = done_add(u, f->at, &ref, &f->slice, note);
 		if (rc < 0) {
 			slice_drop(&f->slice);
+			if (failed != NULL && is_out(rc))
+				grants_avoid(&u->c->grants, failed);
 			if (!other_room_may_help(rc))
 				return rc;
 			if (++tries > TRIES_MAX) /* of its own room: a server began anew */

@@ -189,7 +189,7 @@ static void write_file(struct file *f, const char *name, uint64_t len)
 	f->extent = part.extent_first;
 	l = wire_list_begin(room, sizeof room, WIRE_VERSION);
 	fits = sub_extent_ref_add(&l, &(struct sub_extent_ref){ part.egroup, part.extent_first,
-		0, len, 99 });
+		0, len, 99, 1 });
 	check(fits);
 	m.extents = wire_list_end(&l);
 	check(kit_change(f->j.conn, OP_commit, &m, OP_put_ok, &put) == 0);

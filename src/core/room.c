@@ -105,7 +105,9 @@ struct egroup *room_egroup_new(struct room *r, uint64_t id, uint64_t domain, uin
 	r->egroups[i] = (struct egroup){ .id = id,
 		.domain = domain,
 		.bytes = bytes,
-		.device = device,
+		.members = { { .device = device, .state = ROOM_MEMBER_IN } },
+		.n_members = 1,
+		.copies = 1,
 		.incarnation = incarnation,
 		.grants = NONE,
 		.next = head != NULL ? *head : NONE,
@@ -133,20 +135,28 @@ static void leave_domain(struct room *r, struct egroup *e)
 	*at = e->next;
 }
 
+/* What a member takes of its device. */
+static uint64_t member_takes(const struct room *r, const struct egroup *e, const struct member *m)
+{
+	if (e->lost)
+		return 0;
+	return tier_appends(r->devices[m->device].tier) ? member_room(e, m) : e->bytes;
+}
+
 void room_egroup_free(struct room *r, struct egroup *e)
 {
-	struct device *d = device_of(r, e);
-	uint64_t room = tier_appends(d->tier) ? e->used_room + e->granted + e->orphaned : e->bytes;
-
 	check(e->live);
+	for (uint32_t i = 0; i < e->n_members; i++) {
+		struct device *d = &r->devices[e->members[i].device];
+		uint64_t room = member_takes(r, e, &e->members[i]);
+
+		check(d->taken >= room);
+		d->taken -= room;
+	}
 	e->used = e->granted = 0;
 	room_look_held(r, e);
 	while (e->grants != NONE)
 		room_grant_free(r, &r->grants[e->grants]);
-	if (!e->lost) {
-		check(d->taken >= room);
-		d->taken -= room;
-	}
 	leave_domain(r, e);
 	map64_delete(&r->egroup_at, e->id);
 	/* it may still stand in the list of empties, which then passes over it */
@@ -194,6 +204,7 @@ struct grant *room_grant_new(
 		.session = session,
 		.credit = credit,
 		.uncommitted = UINT64_MAX,
+		.copies = e->n_members,
 		.egroup = (uint32_t)(e - r->egroups),
 		.next = e->grants,
 		.live = true };
@@ -203,7 +214,7 @@ struct grant *room_grant_new(
 	e->granted += credit;
 	if (tier_appends(device_of(r, e)->tier)) {
 		e->appended += credit;
-		device_of(r, e)->taken += credit;
+		take_room(r, e, credit);
 	}
 	return &r->grants[i];
 }
@@ -232,7 +243,7 @@ void room_watch(struct room *r,
 
 void room_look_held(struct room *r, struct egroup *e)
 {
-	uint64_t held = e->lost ? 0 : e->used + e->granted;
+	uint64_t held = e->lost ? 0 : (e->used + e->granted) * e->n_members;
 	int64_t change = (int64_t)(held - e->held);
 
 	e->held = held;
@@ -244,7 +255,7 @@ void room_look_held(struct room *r, struct egroup *e)
 static bool is_empty(const struct egroup *e)
 {
 	return e->live && !e->told && e->grants == NONE &&
-	       e->used_room + e->granted + e->orphaned == 0;
+	       e->used_room + e->granted + most_orphaned(e) == 0;
 }
 
 void room_look_empty(struct room *r, struct egroup *e)
@@ -289,6 +300,14 @@ int room_device(struct room *r, uint32_t server, uint8_t device, uint8_t tier,
 	return 0;
 }
 
+void room_server_place(struct room *r, uint32_t server, uint64_t host, uint64_t rack)
+{
+	if (map64_get(&r->server_at, server) == NULL)
+		return;
+	room_server(r, server)->host = host;
+	room_server(r, server)->rack = rack;
+}
+
 void room_server_up(struct room *r, uint32_t server, bool up)
 {
 	if (map64_get(&r->server_at, server) != NULL)
@@ -307,7 +326,7 @@ static void lose(struct room *r, struct egroup *e, void (*each)(void *arg, uint6
 		room_grant_free(r, g);
 	}
 	device_of(r, e)->taken -= e->bytes;
-	e->granted = e->orphaned = 0;
+	e->granted = e->members[0].orphaned = 0;
 	e->lost = e->closed = true;
 	room_look_held(r, e);
 	room_look_empty(r, e);
@@ -369,7 +388,8 @@ static struct grant *covering(
 	return NULL;
 }
 
-int room_commit(struct room *r, uint64_t session, uint64_t egroup, uint64_t extent, uint64_t len)
+int room_commit(struct room *r, uint64_t session, uint64_t egroup, uint64_t extent, uint64_t len,
+	uint32_t copies)
 {
 	struct egroup *e = room_find(r, egroup);
 	struct grant *g = e != NULL ? covering(r, e, session, extent) : NULL;
@@ -380,6 +400,8 @@ int room_commit(struct room *r, uint64_t session, uint64_t egroup, uint64_t exte
 	bit = UINT64_C(1) << (extent - g->extent_first);
 	if (!(g->uncommitted & bit))
 		return E_DENIED;
+	if (copies < g->copies)
+		return E_INVALID;
 	if (len > g->credit || (room = room_of(device_of(r, e)->tier, len)) > g->credit)
 		return E_TOOBIG;
 	check(e->granted >= room);
@@ -422,7 +444,8 @@ bool room_grant_end(struct room *r, uint64_t extent_first, struct room_rest *ret
 	*ret_rest = (struct room_rest){ e->id, g->extent_first, g->credit, g->uncommitted };
 	check(e->granted >= g->credit);
 	e->granted -= g->credit;
-	e->orphaned += g->credit;
+	for (uint32_t i = 0; i < e->n_members; i++)
+		e->members[i].orphaned += g->credit;
 	room_grant_free(r, g);
 	room_look_held(r, e);
 	room_look_empty(r, e);
@@ -440,23 +463,24 @@ void room_unlink(struct room *r, uint64_t egroup, uint64_t len)
 	check(e->used_room >= room);
 	e->used -= len;
 	e->used_room -= room;
-	if (!e->lost)
-		e->orphaned += room;
+	for (uint32_t i = 0; i < e->n_members && !e->lost; i++)
+		e->members[i].orphaned += room;
 	room_look_held(r, e);
 	room_look_empty(r, e);
 }
 
-void room_dropped(struct room *r, uint64_t egroup, uint64_t room_bytes)
+void room_dropped(struct room *r, uint64_t egroup, uint32_t server, uint64_t room_bytes)
 {
 	struct egroup *e = room_find(r, egroup);
+	struct member *m = e != NULL && !e->lost ? room_member_of(r, e, server) : NULL;
 
-	if (e == NULL || e->lost) /* the whole of it was given back meanwhile */
+	if (m == NULL) /* the whole of it was given back meanwhile */
 		return;
-	check(e->orphaned >= room_bytes);
-	e->orphaned -= room_bytes;
-	if (tier_appends(device_of(r, e)->tier)) {
-		check(device_of(r, e)->taken >= room_bytes);
-		device_of(r, e)->taken -= room_bytes;
+	check(m->orphaned >= room_bytes);
+	m->orphaned -= room_bytes;
+	if (tier_appends(r->devices[m->device].tier)) {
+		check(r->devices[m->device].taken >= room_bytes);
+		r->devices[m->device].taken -= room_bytes;
 	}
 	room_look_empty(r, e);
 }

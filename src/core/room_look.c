@@ -14,12 +14,21 @@ bool room_egroup(const struct room *r, uint64_t egroup, struct room_egroup_info 
 		.incarnation = e->incarnation,
 		.used_bytes = e->used,
 		.granted_bytes = e->granted,
-		.orphaned_bytes = e->orphaned,
+		.orphaned_bytes = most_orphaned(e),
 		.server = device_of(r, e)->server,
 		.tier = device_of(r, e)->tier,
 		.device = device_of(r, e)->number,
+		.n_members = e->n_members,
+		.copies = e->copies,
+		.soft = e->soft,
 		.lost = e->lost,
 		.doomed = e->doomed };
+	for (uint32_t i = 0; i < e->n_members; i++) {
+		const struct device *d = &r->devices[e->members[i].device];
+
+		ret_info->members[i] = (struct room_member_info){ d->server, d->number,
+			e->members[i].state };
+	}
 	return true;
 }
 
@@ -32,7 +41,7 @@ bool room_grant_look(const struct room *r, uint64_t extent_first, struct room_gr
 		return false;
 	g = &r->grants[*at];
 	*ret_info = (struct room_grant_info){ r->egroups[g->egroup].id, g->session, g->credit,
-		g->uncommitted };
+		g->uncommitted, g->copies };
 	return true;
 }
 
@@ -59,14 +68,23 @@ static bool counts(const struct device *d, uint32_t server, uint8_t tier)
 	return (server == 0 || d->server == server) && (tier == TIER_COUNT || d->tier == tier);
 }
 
-/* What an egroup takes of its device beyond its files, grants and orphans: slack, headers,
- * rounding. */
-static uint64_t reserved(const struct egroup *e, const struct device *d)
+/* What a member takes of its device beyond its files, grants and orphans: slack, headers, rounding.
+ */
+static uint64_t reserved(const struct egroup *e, const struct member *m, const struct device *d)
 {
-	uint64_t room = tier_appends(d->tier) ? e->used_room + e->granted + e->orphaned : e->bytes;
+	uint64_t room = tier_appends(d->tier) ? member_room(e, m) : e->bytes;
 
-	check(room >= e->used + e->granted + e->orphaned);
-	return room - e->used - e->granted - e->orphaned;
+	check(room >= e->used + e->granted + m->orphaned);
+	return room - e->used - e->granted - m->orphaned;
+}
+
+static void sum_member(struct room_sum *s, const struct egroup *e, const struct member *m,
+	const struct device *d)
+{
+	s->used += e->used;
+	s->granted += e->granted;
+	s->orphaned += m->orphaned;
+	s->reserved += reserved(e, m, d);
 }
 
 struct room_sum room_sum(const struct room *r, uint32_t server, uint8_t tier, uint64_t domain)
@@ -78,19 +96,54 @@ struct room_sum room_sum(const struct room *r, uint32_t server, uint8_t tier, ui
 			continue;
 		s.capacity += r->devices[i].capacity;
 		s.free += device_free(&r->devices[i]);
+		s.orphaned += r->devices[i].left;
 	}
 	for (uint32_t i = 0; i < r->egroups_top; i++) {
 		const struct egroup *e = &r->egroups[i];
 
-		if (!e->live || e->lost || !counts(device_of(r, e), server, tier) ||
-			(domain != 0 && e->domain != domain))
+		if (!e->live || e->lost || (domain != 0 && e->domain != domain))
 			continue;
-		s.used += e->used;
-		s.granted += e->granted;
-		s.orphaned += e->orphaned;
-		s.reserved += reserved(e, device_of(r, e));
+		for (uint32_t k = 0; k < e->n_members; k++)
+			if (counts(&r->devices[e->members[k].device], server, tier))
+				sum_member(&s, e, &e->members[k],
+					&r->devices[e->members[k].device]);
 	}
 	return s;
+}
+
+uint32_t room_servers(const struct room *r, uint8_t tier)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < r->n_devices; i++) {
+		const uint32_t *at = map64_get(&r->server_at, r->devices[i].server);
+		bool counted = r->devices[i].tier != tier || at == NULL || !r->servers[*at].up;
+
+		for (uint32_t k = 0; k < i && !counted; k++)
+			counted = r->devices[k].tier == tier &&
+				  r->devices[k].server == r->devices[i].server;
+		n += !counted;
+	}
+	return n;
+}
+
+static bool on_server(const struct room *r, const struct egroup *e, uint32_t server)
+{
+	for (uint32_t i = 0; i < e->n_members; i++)
+		if (r->devices[e->members[i].device].server == server)
+			return true;
+	return server == 0 && tier_appends(device_of(r, e)->tier);
+}
+
+uint64_t room_next_egroup(const struct room *r, uint32_t server, uint32_t *at)
+{
+	while (*at < r->egroups_top) {
+		const struct egroup *e = &r->egroups[(*at)++];
+
+		if (e->live && on_server(r, e, server))
+			return e->id;
+	}
+	return 0;
 }
 
 uint32_t room_devices(const struct room *r, uint8_t tier, uint64_t *ret_free)
@@ -130,14 +183,39 @@ static void audit_egroup(const struct room *r, const struct egroup *e)
 		granted += r->grants[i].credit;
 	}
 	check(granted == e->granted);
-	check(e->held == (e->lost ? 0 : e->used + e->granted));
+	check(e->held == (e->lost ? 0 : (e->used + e->granted) * e->n_members));
 	check(e->used <= e->used_room);
-	if (e->lost)
-		return;
-	if (tier_appends(device_of(r, e)->tier))
-		check(e->used_room + e->granted + e->orphaned <= e->appended);
-	else
-		check(e->used_room + e->granted + e->orphaned <= e->bytes);
+	check(e->n_members > 0);
+	for (uint32_t i = 0; i < e->n_members && !e->lost; i++) {
+		const struct device *d = &r->devices[e->members[i].device];
+
+		check(d->tier == device_of(r, e)->tier);
+		for (uint32_t k = 0; k < i; k++) /* one copy on a server */
+			check(r->devices[e->members[k].device].server != d->server);
+		if (tier_appends(d->tier))
+			check(member_room(e, &e->members[i]) <= e->appended);
+		else
+			check(member_room(e, &e->members[i]) <= e->bytes && e->n_members == 1);
+	}
+}
+
+/* What the members of egroups take of a device. */
+static uint64_t audit_taken(const struct room *r, uint32_t device)
+{
+	uint64_t taken = 0;
+
+	for (uint32_t k = 0; k < r->limits.egroups_max; k++) {
+		const struct egroup *e = &r->egroups[k];
+
+		for (uint32_t i = 0; e->live && !e->lost && i < e->n_members; i++) {
+			const struct member *m = &e->members[i];
+
+			if (m->device == device)
+				taken += e->used + e->granted + m->orphaned +
+					 reserved(e, m, &r->devices[device]);
+		}
+	}
+	return taken;
 }
 
 /* Every grant is in the list of its session; how many. */
@@ -174,18 +252,8 @@ void room_audit(const struct room *r)
 	}
 	check(n_grants == r->grant_at.n);
 	check(n_egroups == r->egroup_at.n);
-	for (uint32_t i = 0; i < r->n_devices; i++) { /* (I1) */
-		const struct device *d = &r->devices[i];
-		uint64_t taken = 0;
-
-		for (uint32_t k = 0; k < r->limits.egroups_max; k++) {
-			const struct egroup *e = &r->egroups[k];
-
-			if (e->live && !e->lost && e->device == i)
-				taken += e->used + e->granted + e->orphaned + reserved(e, d);
-		}
-		check(taken == d->taken);
-	}
+	for (uint32_t i = 0; i < r->n_devices; i++) /* (I1) */
+		check(audit_taken(r, i) + r->devices[i].left == r->devices[i].taken);
 }
 
 /* ---- after a restart ---- */
@@ -208,19 +276,47 @@ int room_restore_egroup(struct room *r, uint64_t egroup, uint64_t domain, uint32
 	return 0;
 }
 
+int room_restore_copies(struct room *r, uint64_t egroup, uint8_t copies, bool soft, uint8_t state)
+{
+	struct egroup *e = room_find(r, egroup);
+
+	if (e == NULL || copies > ROOM_COPIES_MAX || state > ROOM_MEMBER_FILLING)
+		return E_CORRUPT;
+	e->copies = copies > 0 ? copies : 1;
+	e->soft = soft;
+	e->members[0].state = state;
+	return 0;
+}
+
+int room_restore_member(
+	struct room *r, uint64_t egroup, uint32_t server, uint8_t device, uint8_t state)
+{
+	struct egroup *e = room_find(r, egroup);
+	uint8_t tier;
+	uint32_t i;
+
+	if (e == NULL || server == 0 || e->n_members == ROOM_MEMBERS_MAX ||
+		state > ROOM_MEMBER_FILLING || room_member_of(r, e, server) != NULL)
+		return E_CORRUPT;
+	tier = device_of(r, e)->tier;
+	if (!tier_appends(tier) || (i = room_device_index(r, server, device, tier)) == NONE)
+		return E_CORRUPT;
+	room_member_new(r, e, i, state);
+	return 0;
+}
+
+/* Room of an extent that every member has. */
 static int restore_room(struct room *r, struct egroup *e, uint64_t room)
 {
-	struct device *d = device_of(r, e);
-
-	if (!tier_appends(d->tier))
-		return e->used_room + e->granted + e->orphaned + room <= e->bytes ? 0 : E_CORRUPT;
+	if (!tier_appends(device_of(r, e)->tier))
+		return member_room(e, &e->members[0]) + room <= e->bytes ? 0 : E_CORRUPT;
 	e->appended += room;
-	d->taken += room;
+	take_room(r, e, room);
 	return 0;
 }
 
 int room_restore_grant(struct room *r, uint64_t session, uint64_t egroup, uint64_t extent_first,
-	uint64_t uncommitted, uint64_t credit_bytes)
+	uint64_t uncommitted, uint64_t credit_bytes, uint8_t copies)
 {
 	struct egroup *e = room_find(r, egroup);
 	struct grant *g;
@@ -228,12 +324,13 @@ int room_restore_grant(struct room *r, uint64_t session, uint64_t egroup, uint64
 	if (e == NULL || map64_get(&r->grant_at, extent_first) != NULL)
 		return E_CORRUPT;
 	if (!tier_appends(device_of(r, e)->tier) &&
-		e->used_room + e->granted + e->orphaned + credit_bytes > e->bytes)
+		member_room(e, &e->members[0]) + credit_bytes > e->bytes)
 		return E_CORRUPT;
 	g = room_grant_new(r, e, session, extent_first, credit_bytes);
 	if (g == NULL)
 		return E_TOOBIG;
 	g->uncommitted = uncommitted;
+	g->copies = copies > 0 ? copies : 1;
 	room_look_held(r, e);
 	return 0;
 }
@@ -254,12 +351,34 @@ int room_restore_extent(struct room *r, uint64_t egroup, uint64_t len)
 	return 0;
 }
 
-int room_restore_drop(struct room *r, uint64_t egroup, uint64_t room_bytes)
+int room_restore_drop(struct room *r, uint64_t egroup, uint32_t server, uint64_t room_bytes)
 {
 	struct egroup *e = room_find(r, egroup);
+	struct member *m = e != NULL ? room_member_of(r, e, server) : NULL;
 
-	if (e == NULL || restore_room(r, e, room_bytes) < 0)
+	if (m == NULL)
 		return E_CORRUPT;
-	e->orphaned += room_bytes;
+	if (!tier_appends(device_of(r, e)->tier)) {
+		if (member_room(e, m) + room_bytes > e->bytes)
+			return E_CORRUPT;
+	} else {
+		r->devices[m->device].taken += room_bytes;
+	}
+	m->orphaned += room_bytes;
+	if (e->appended < member_room(e, m))
+		e->appended = member_room(e, m);
+	return 0;
+}
+
+int room_restore_left(
+	struct room *r, uint32_t server, uint8_t device, uint8_t tier, uint64_t room_bytes)
+{
+	uint32_t i;
+
+	if (tier >= TIER_COUNT || !tier_appends(tier) || server == 0 ||
+		(i = room_device_index(r, server, device, tier)) == NONE)
+		return E_CORRUPT;
+	r->devices[i].taken += room_bytes;
+	r->devices[i].left += room_bytes;
 	return 0;
 }

@@ -9,25 +9,37 @@ enum { NONE = UINT32_MAX };
 
 struct server {
 	uint64_t incarnation;
+	uint64_t host, rack; /* failure domains: equal numbers fail together */
 	bool up;
 };
 
 /* taken: bytes of the device that are not free.  In memory whole arenas; on flash and disk the room
- * of extents, granted, used or orphaned. */
+ * of extents, granted, used or orphaned. left: the part of taken that copies which are no members
+ * any more still hold there. */
 struct device {
-	uint64_t capacity, egroup_bytes, taken;
+	uint64_t capacity, egroup_bytes, taken, left;
 	uint32_t server; /* id */
 	uint8_t number, tier;
 };
 
+struct member {
+	uint64_t orphaned; /* bytes that this server has yet to drop */
+	uint32_t device;   /* index */
+	uint8_t state;     /* enum room_member_state */
+};
+
+/* Each member holds used_room, granted and its own orphaned bytes of its device. */
 struct egroup {
 	uint64_t id, domain, bytes, incarnation;
-	uint64_t used;      /* bytes of files */
+	uint64_t used;      /* bytes of files, in one copy */
 	uint64_t used_room; /* what they take, with headers and rounding */
-	uint64_t granted, orphaned;
+	uint64_t granted;
 	uint64_t held; /* used and granted, as the watcher was told; 0 when it is lost */
 	uint64_t appended; /* flash, disk: granted since the beginning */
-	uint32_t device;   /* index */
+	struct member members[ROOM_MEMBERS_MAX]; /* in memory there is one */
+	uint8_t n_members;
+	uint8_t copies;    /* that it was asked to have */
+	bool soft;         /* fewer will do while there are not so many servers */
 	uint32_t grants;   /* first of its list of grants */
 	uint32_t next;     /* in its domain's list; in the free list */
 	uint32_t next_empty;
@@ -40,6 +52,7 @@ struct grant {
 	uint64_t extent_first, session, credit, uncommitted;
 	uint32_t egroup, next; /* next: in the egroup's list; in the free list */
 	uint32_t before, after; /* in the session's list */
+	uint8_t copies;         /* members that its writer was told of */
 	bool live;
 };
 
@@ -60,8 +73,15 @@ struct room {
 
 struct server *room_server(struct room *r, uint32_t server);     /* made when new */
 struct egroup *room_find(const struct room *r, uint64_t egroup); /* NULL: unknown */
+/* With one member; NULL: the table is full. */
 struct egroup *room_egroup_new(struct room *r, uint64_t id, uint64_t domain, uint32_t device,
-	uint64_t bytes, uint64_t incarnation); /* NULL: the table is full */
+	uint64_t bytes, uint64_t incarnation);
+/* On flash or disk: one more, whose device has the room. */
+struct member *room_member_new(struct room *r, struct egroup *e, uint32_t device, uint8_t state);
+struct member *room_member_of(
+	const struct room *r, struct egroup *e, uint32_t server); /* or NULL */
+bool room_better_device(const struct room *r, uint32_t a, uint32_t b, const uint32_t *chosen,
+	uint32_t n_chosen, uint32_t near); /* a before b, which may be NONE */
 void room_egroup_free(struct room *r, struct egroup *e);
 struct grant *room_grant_new(struct room *r, struct egroup *e, uint64_t session,
 	uint64_t extent_first, uint64_t credit); /* NULL: the table is full; the credit is taken */
@@ -76,9 +96,33 @@ static inline bool tier_appends(uint8_t tier)
 {
 	return tier != TIER_DRAM;
 }
+/* Of its first member: all are of one tier. */
 static inline struct device *device_of(const struct room *r, const struct egroup *e)
 {
-	return &r->devices[e->device];
+	return &r->devices[e->members[0].device];
+}
+static inline uint64_t member_room(const struct egroup *e, const struct member *m)
+{
+	return e->used_room + e->granted + m->orphaned;
+}
+static inline uint64_t most_orphaned(const struct egroup *e)
+{
+	uint64_t most = 0;
+
+	for (uint32_t i = 0; i < e->n_members; i++)
+		most = e->members[i].orphaned > most ? e->members[i].orphaned : most;
+	return most;
+}
+/* Takes room of every member's device, or gives it back. */
+static inline void take_room(struct room *r, struct egroup *e, uint64_t bytes)
+{
+	for (uint32_t i = 0; i < e->n_members; i++)
+		r->devices[e->members[i].device].taken += bytes;
+}
+static inline void give_room(struct room *r, struct egroup *e, uint64_t bytes)
+{
+	for (uint32_t i = 0; i < e->n_members; i++)
+		r->devices[e->members[i].device].taken -= bytes;
 }
 static inline uint64_t device_free(const struct device *d)
 {

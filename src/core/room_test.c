@@ -18,6 +18,12 @@ struct extent {
 };
 struct drop {
 	uint64_t egroup, room;
+	uint32_t server;
+};
+struct left {
+	uint64_t room;
+	uint32_t server;
+	uint8_t device;
 };
 struct world {
 	struct room *r;
@@ -25,8 +31,9 @@ struct world {
 	uint64_t next_id;
 	struct extent extents[EXTENTS]; /* committed */
 	struct drop drops[DROPS];       /* to be acknowledged */
+	struct left lefts[GRANTS];      /* copies given up, to be acknowledged */
 	uint64_t grants[GRANTS]; /* some, of which some have ended */
-	size_t n_extents, n_drops, n_grants;
+	size_t n_extents, n_drops, n_grants, n_lefts;
 };
 
 static const struct room_limits small = { .egroups_max = 256,
@@ -68,11 +75,27 @@ static struct room_ask ask(struct world *w, uint64_t session, uint64_t domain, u
 	return a;
 }
 
+/* Each of its servers is to drop it. */
 static void drop(struct world *w, uint64_t egroup, uint64_t room)
 {
-	assert_true(w->n_drops < DROPS);
-	if (room > 0)
-		w->drops[w->n_drops++] = (struct drop){ egroup, room };
+	struct room_egroup_info info;
+
+	assert_true(room_egroup(w->r, egroup, &info));
+	for (uint8_t i = 0; i < info.n_members && room > 0; i++) {
+		assert_true(w->n_drops < DROPS);
+		w->drops[w->n_drops++] = (struct drop){ egroup, room, info.members[i].server };
+	}
+}
+
+/* Half of what is asked for is to have copies. */
+static void want_copies(struct world *w, struct room_ask *a)
+{
+	if (draw(w, 2) == 0)
+		return;
+	a->tiers[0] = TIER_FLASH;
+	a->n_tiers = 1;
+	a->copies = (uint8_t)(1 + draw(w, 4));
+	a->soft = draw(w, 2) == 0;
 }
 
 static void do_grant(struct world *w)
@@ -82,26 +105,29 @@ static void do_grant(struct world *w)
 		 want = draw(w, 12 * MIB);
 	struct room_ask a = ask(w, session, domain, want);
 	struct room_sum before = room_sum(w->r, 0, TIER_COUNT, 0), after;
-	uint64_t credit = 0;
+	uint64_t credit = 0, all = 0;
 	int n;
 
 	a.ahead = draw(w, 4) == 0;
+	want_copies(w, &a);
 	n = room_grant(w->r, &a, parts);
 	after = room_sum(w->r, 0, TIER_COUNT, 0);
 	if (n < 0) {
-		assert_int_equal(n, E_FULL);
+		assert_int_equal(n, a.copies == 4 && !a.soft ? E_UNAVAILABLE : E_FULL);
 		assert_true(before.free == after.free && before.granted == after.granted);
 		return;
 	}
 	assert_true(n > 0);
 	for (int i = 0; i < n; i++) {
 		credit += parts[i].credit_bytes;
+		all += parts[i].credit_bytes * (1u + parts[i].n_others);
+		assert_true(a.soft || parts[i].n_others + 1 >= a.copies);
 		if (w->n_grants < GRANTS)
 			w->n_grants++;
 		w->grants[draw(w, w->n_grants)] = parts[i].extent_first;
 	}
 	assert_true(credit >= want || n == ROOM_PARTS_MAX || a.ahead);
-	assert_true(after.granted == before.granted + credit);
+	assert_true(after.granted == before.granted + all);
 }
 
 static void do_commit(struct world *w)
@@ -113,13 +139,15 @@ static void do_commit(struct world *w)
 		return;
 	g = w->grants[draw(w, w->n_grants)];
 	id = g + draw(w, ROOM_EXTENTS_PER_GRANT);
-	if (!room_grant_look(w->r, g, &info) ||
-		room_commit(w->r, info.session, info.egroup, id, len) < 0)
+	if (!room_grant_look(w->r, g, &info))
 		return;
 	session = info.session;
 	egroup = info.egroup;
-	assert_int_equal(room_commit(w->r, session, egroup, id, len), E_DENIED); /* (I4) twice */
-	assert_int_equal(room_commit(w->r, session + 1, egroup, id, len), E_DENIED);
+	assert_true(room_commit(w->r, session, egroup, id, len, info.copies - 1u) < 0);
+	if (room_commit(w->r, session, egroup, id, len, info.copies) < 0)
+		return;
+	assert_int_equal(room_commit(w->r, session, egroup, id, len, 9), E_DENIED); /* (I4) twice */
+	assert_int_equal(room_commit(w->r, session + 1, egroup, id, len, 9), E_DENIED);
 	if (draw(w, 5) == 0) {
 		room_uncommit(w->r, session, egroup, id, len);
 		return;
@@ -154,7 +182,47 @@ static void do_acknowledge(struct world *w)
 {
 	while (w->n_drops > 0) {
 		w->n_drops--;
-		room_dropped(w->r, w->drops[w->n_drops].egroup, w->drops[w->n_drops].room);
+		room_dropped(w->r, w->drops[w->n_drops].egroup, w->drops[w->n_drops].server,
+			w->drops[w->n_drops].room);
+	}
+	while (w->n_lefts > 0) {
+		const struct left *l = &w->lefts[--w->n_lefts];
+
+		room_left(w->r, l->server, l->device, l->room);
+	}
+}
+
+/* What is to be dropped where it was is the whole egroup's business now. */
+static void forget_drops(struct world *w, uint64_t egroup, uint32_t server)
+{
+	for (size_t i = 0; i < w->n_drops;)
+		if (w->drops[i].egroup == egroup && w->drops[i].server == server)
+			w->drops[i] = w->drops[--w->n_drops];
+		else
+			i++;
+}
+
+/* A copy is made, is ready, or is given up. */
+static void do_member(struct world *w)
+{
+	struct room_egroup_info info;
+	const struct room_member_info *m;
+	uint32_t server, at = (uint32_t)draw(w, 64);
+	uint64_t e = room_next_egroup(w->r, 0, &at);
+	uint8_t device;
+
+	if (e == 0)
+		return;
+	assert_true(room_egroup(w->r, e, &info));
+	m = &info.members[draw(w, info.n_members)];
+	if (m->state == ROOM_MEMBER_FILLING && draw(w, 2) == 0) {
+		room_member_filled(w->r, e, m->server);
+	} else if (draw(w, 2) == 0 && info.n_members > 1 && w->n_lefts < GRANTS) {
+		forget_drops(w, e, m->server);
+		w->lefts[w->n_lefts++] = (struct left){ room_member_leave(w->r, e, m->server),
+			m->server, m->device };
+	} else if (room_member_place(w->r, e, NULL, 0, &server, &device) == 0) {
+		assert_int_equal(room_member_add(w->r, e, server, device), 0);
 	}
 }
 
@@ -166,13 +234,22 @@ static void do_empties(struct world *w)
 	while ((e = room_empty_egroup(w->r)) != 0) {
 		assert_true(room_egroup(w->r, e, &info));
 		assert_int_equal(info.used_bytes + info.granted_bytes + info.orphaned_bytes, 0);
-		room_egroup_gone(w->r, e);
+		if (info.lost) {
+			room_egroup_gone(w->r, e);
+			continue;
+		}
+		room_egroup_doom(w->r, e);
+		for (uint8_t i = 0; i < info.n_members; i++) {
+			room_audit(w->r);
+			assert_int_equal(room_member_gone(w->r, e, info.members[i].server),
+				i + 1 == info.n_members);
+		}
 	}
 }
 
 static void step(struct world *w)
 {
-	switch (draw(w, 12)) {
+	switch (draw(w, 13)) {
 	case 0:
 	case 1:
 	case 2:
@@ -202,6 +279,9 @@ static void step(struct world *w)
 		if (draw(w, 20) == 0)
 			room_server_reborn(w->r, 1 + (uint32_t)draw(w, 3), 1 + draw(w, 1000), NULL,
 				NULL);
+		break;
+	case 12:
+		do_member(w);
 		break;
 	}
 	room_audit(w->r);
@@ -354,6 +434,88 @@ static void session_grants_are_a_list(void **state)
 	room_free(w.r);
 }
 
+static struct room_ask ask_copies(struct world *w, uint8_t copies, bool soft)
+{
+	struct room_ask a = ask(w, 1, 1, MIB);
+
+	a.tiers[0] = TIER_FLASH;
+	a.n_tiers = 1;
+	a.copies = copies;
+	a.soft = soft;
+	return a;
+}
+
+/* Six servers, two on each of three hosts, the hosts of 1-2 and 3-4 in one rack. */
+static void begin_places(struct world *w)
+{
+	begin(w, 1);
+	for (uint32_t s = 1; s <= 6; s++) {
+		assert_int_equal(room_device(w->r, s, 1, TIER_FLASH, 40 * MIB, 16 * MIB), 0);
+		room_server_up(w->r, s, true);
+		room_server_place(w->r, s, (s + 1) / 2, s <= 4 ? 7 : 8);
+	}
+}
+
+static unsigned servers_of(const struct room_part *p)
+{
+	unsigned bits = 1u << p->server;
+
+	for (uint8_t i = 0; i < p->n_others; i++)
+		bits |= 1u << p->others[i].server;
+	return bits;
+}
+
+static void copies_lie_as_far_apart_as_they_can(void **state)
+{
+	struct room_part parts[ROOM_PARTS_MAX];
+	struct room_ask a;
+	static struct world w;
+	unsigned s;
+
+	(void)state;
+	begin_places(&w);
+	a = ask_copies(&w, 2, false);
+	a.near = 2;
+	assert_int_equal(room_grant(w.r, &a, parts), 1);
+	assert_int_equal(parts[0].server, 2);
+	assert_true(servers_of(&parts[0]) & (1u << 5 | 1u << 6)); /* the other rack */
+	a = ask_copies(&w, 3, false);
+	assert_int_equal(room_grant(w.r, &a, parts), 1);
+	s = servers_of(&parts[0]); /* each host once */
+	assert_true((s & 6) != 0 && (s & 24) != 0 && (s & 96) != 0);
+	a = ask_copies(&w, 4, false); /* four servers, on three hosts */
+	assert_int_equal(room_grant(w.r, &a, parts), 1);
+	assert_int_equal(__builtin_popcount(servers_of(&parts[0])), 4);
+	room_audit(w.r);
+	room_free(w.r);
+}
+
+static void too_few_servers_are_refused_or_do(void **state)
+{
+	struct room_part parts[ROOM_PARTS_MAX];
+	struct room_egroup_info info;
+	struct room_ask a;
+	static struct world w;
+
+	(void)state;
+	begin(&w, 1);
+	room_server_up(w.r, 1, false);
+	a = ask_copies(&w, 3, false);
+	assert_int_equal(room_grant(w.r, &a, parts), E_UNAVAILABLE);
+	a = ask_copies(&w, 3, true);
+	assert_int_equal(room_grant(w.r, &a, parts), 1);
+	assert_int_equal(parts[0].n_others, 1);
+	assert_true(room_egroup(w.r, parts[0].egroup, &info));
+	assert_true(info.copies == 3 && info.soft && info.n_members == 2);
+	room_server_up(w.r, 1, true); /* there are enough now: what has fewer is not added to */
+	a = ask_copies(&w, 3, true);
+	assert_int_equal(room_grant(w.r, &a, parts), 1);
+	assert_int_equal(parts[0].n_others, 2);
+	assert_true(parts[0].fresh);
+	room_audit(w.r);
+	room_free(w.r);
+}
+
 static void near_server_comes_first(void **state)
 {
 	struct room_part parts[ROOM_PARTS_MAX];
@@ -380,8 +542,8 @@ static void restart_restores_the_same_sums(void **state)
 	begin(&w, 3);
 	a = ask(&w, 7, 1, 3 * MIB);
 	assert_int_equal(room_grant(w.r, &a, p), 1);
-	assert_int_equal(room_commit(w.r, 7, p[0].egroup, p[0].extent_first, MIB + 1), 0);
-	assert_int_equal(room_commit(w.r, 7, p[0].egroup, p[0].extent_first + 1, MIB), 0);
+	assert_int_equal(room_commit(w.r, 7, p[0].egroup, p[0].extent_first, MIB + 1, 1), 0);
+	assert_int_equal(room_commit(w.r, 7, p[0].egroup, p[0].extent_first + 1, MIB, 1), 0);
 	room_unlink(w.r, p[0].egroup, MIB);
 	before = room_sum(w.r, 0, TIER_COUNT, 0);
 	begin(&v, 3);
@@ -389,14 +551,14 @@ static void restart_restores_the_same_sums(void **state)
 				 p[0].tier, p[0].egroup_bytes, 1),
 		0);
 	assert_int_equal(room_restore_grant(v.r, 7, p[0].egroup, p[0].extent_first, ~UINT64_C(3),
-				 p[0].credit_bytes - 2 * MIB - 4096),
+				 p[0].credit_bytes - 2 * MIB - 4096, 1),
 		0);
 	assert_int_equal(room_restore_extent(v.r, p[0].egroup, MIB + 1), 0);
-	assert_int_equal(room_restore_drop(v.r, p[0].egroup, MIB), 0);
+	assert_int_equal(room_restore_drop(v.r, p[0].egroup, p[0].server, MIB), 0);
 	after = room_sum(v.r, 0, TIER_COUNT, 0);
 	assert_memory_equal(&before, &after, sizeof before);
-	assert_int_equal(room_commit(v.r, 7, p[0].egroup, p[0].extent_first, 1), E_DENIED);
-	assert_int_equal(room_commit(v.r, 7, p[0].egroup, p[0].extent_first + 2, 1), 0);
+	assert_int_equal(room_commit(v.r, 7, p[0].egroup, p[0].extent_first, 1, 1), E_DENIED);
+	assert_int_equal(room_commit(v.r, 7, p[0].egroup, p[0].extent_first + 2, 1, 1), 0);
 	assert_int_equal(room_restore_extent(v.r, p[0].egroup, 100 * MIB), E_CORRUPT);
 	assert_int_equal(room_restore_extent(v.r, 999999, 1), E_CORRUPT);
 	room_audit(v.r);
@@ -460,6 +622,8 @@ int main(void)
 		cmocka_unit_test(spills_to_the_next_tier),
 		cmocka_unit_test(small_extents_get_many_ids_at_once),
 		cmocka_unit_test(session_grants_are_a_list),
+		cmocka_unit_test(copies_lie_as_far_apart_as_they_can),
+		cmocka_unit_test(too_few_servers_are_refused_or_do),
 		cmocka_unit_test(near_server_comes_first),
 		cmocka_unit_test(restart_restores_the_same_sums),
 	};

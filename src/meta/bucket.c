@@ -7,6 +7,7 @@
  * can be reached from then on.  The names of a flat bucket, which hold inodes, and then its inodes
  * are walked afterwards in steps, each of which gives back what the rows hold and ends with one
  * range delete.  A shard that stops in between goes on after its start. */
+#include "core/room.h"
 #include "meta/inside.h"
 #include <stdlib.h>
 
@@ -21,12 +22,15 @@ static const char *resolve(
 		.job = job,
 		.ttl_ms = m->ttl_ms,
 		.quota_bytes = m->quota_bytes,
+		.copies = m->copies,
 		.name = m->name };
 
 	if (row.lifetime == LIFETIME_DEFAULT)
 		row.lifetime = job != 0 ? LIFETIME_JOB : LIFETIME_PERSIST;
 	if (row.protection == PROTECT_DEFAULT)
-		row.protection = row.lifetime == LIFETIME_PERSIST ? PROTECT_COPIES : PROTECT_NONE;
+		row.protection = row.lifetime == LIFETIME_PERSIST || row.copies > 0
+					 ? PROTECT_COPIES
+					 : PROTECT_NONE;
 	if (row.kind > BUCKET_TREE)
 		return "no such kind of bucket";
 	if (row.lifetime > LIFETIME_PERSIST)
@@ -43,6 +47,10 @@ static const char *resolve(
 		return "lifetime=ttl and a time to live come together";
 	if (row.protection == PROTECT_COPIES && row.tiers == TIER_BIT(TIER_DRAM))
 		return "protection=copies is synced to flash or disk: tiers=dram contradicts it";
+	if (row.copies > 0 && row.protection != PROTECT_COPIES)
+		return "a number of copies contradicts another protection";
+	if (row.copies > ROOM_COPIES_MAX)
+		return "there are at most 4 copies";
 	*ret_row = row;
 	return NULL;
 }
@@ -154,6 +162,7 @@ static struct row_bucket row_of(const struct bucket *b)
 		.job = b->job,
 		.ttl_ms = b->ttl_ms,
 		.quota_bytes = b->quota_bytes,
+		.copies = b->copies,
 		.name = bytes_of(b->name, b->name_len) };
 }
 
@@ -176,6 +185,7 @@ static struct bucket *add(struct shard *sh, const struct row_bucket *row)
 		.lifetime = row->lifetime,
 		.protection = row->protection,
 		.tiers = row->tiers,
+		.copies = row->copies,
 		.state = row->state,
 		.use = use,
 		.name_len = (uint8_t)row->name.len };
@@ -215,7 +225,8 @@ static bool same_policy(const struct bucket *b, const struct row_bucket *row)
 {
 	return b->kind == row->kind && b->lifetime == row->lifetime &&
 	       b->protection == row->protection && b->tiers == row->tiers &&
-	       b->ttl_ms == row->ttl_ms && b->quota_bytes == row->quota_bytes;
+	       b->copies == row->copies && b->ttl_ms == row->ttl_ms &&
+	       b->quota_bytes == row->quota_bytes;
 }
 
 static bool info_add(struct wire_list_builder *l, const struct bucket *b)
@@ -229,6 +240,7 @@ static bool info_add(struct wire_list_builder *l, const struct bucket *b)
 		.ttl_ms = b->ttl_ms,
 		.quota_bytes = b->quota_bytes,
 		.files = b->files,
+		.copies = b->copies,
 		.used_bytes = b->used_bytes,
 		.name = bytes_of(b->name, b->name_len) };
 

@@ -25,7 +25,10 @@ static struct row_drop row_of(uint32_t server, const struct large_drop *d)
 		.egroup = d->egroup,
 		.extent = d->extent,
 		.count = d->count,
-		.room = d->room };
+		.room = d->room,
+		.left = d->left,
+		.device = d->device,
+		.tier = d->tier };
 }
 
 void drop_add(struct shard *sh, uint32_t server, const struct large_drop *d)
@@ -38,11 +41,41 @@ void drop_add(struct shard *sh, uint32_t server, const struct large_drop *d)
 	enqueue(sh, server, d);
 }
 
+void drop_everywhere(
+	struct shard *sh, const struct room_egroup_info *info, const struct large_drop *d)
+{
+	for (uint8_t i = 0; i < info->n_members; i++)
+		drop_add(sh, info->members[i].server, d);
+}
+
+static bool is_member(const struct room_egroup_info *info, uint32_t server)
+{
+	for (uint8_t i = 0; i < info->n_members; i++)
+		if (info->members[i].server == server)
+			return true;
+	return false;
+}
+
+/* What it says of the room. */
+static int restore(struct shard *sh, uint32_t server, const struct large_drop *d)
+{
+	struct room_egroup_info info;
+
+	if (d->left)
+		return room_restore_left(sh->large->room, server, d->device, d->tier, d->room);
+	/* A group in lost memory, or a member of it, may have gone while the drop was under way. */
+	if (!room_egroup(sh->large->room, d->egroup, &info) || !is_member(&info, server))
+		return 0;
+	if (d->count > 0)
+		return room_restore_drop(sh->large->room, d->egroup, server, d->room);
+	room_egroup_doom(sh->large->room, d->egroup);
+	return 0;
+}
+
 int drop_load(struct shard *sh, struct err_note *note)
 {
 	struct bytes key, value;
 	struct row_range r;
-	struct room_egroup_info info;
 	struct row_drop row;
 	struct db_iter it;
 	int rc = 0;
@@ -57,15 +90,9 @@ int drop_load(struct shard *sh, struct err_note *note)
 			rc = err_set(note, E_CORRUPT, "a row of a drop cannot be read");
 			break;
 		}
-		d = (struct large_drop){ row.egroup, row.extent, row.count, row.room };
-		/* A group in lost memory may have gone while a drop in it was under way. */
-		if (!room_egroup(sh->large->room, d.egroup, &info))
-			rc = 0;
-		else if (d.count == 0)
-			room_egroup_doom(sh->large->room, d.egroup);
-		else
-			rc = room_restore_drop(sh->large->room, d.egroup, d.room);
-		if (rc < 0)
+		d = (struct large_drop){ row.egroup, row.extent, row.count, row.room, row.left != 0,
+			row.device, row.tier };
+		if ((rc = restore(sh, (uint32_t)row.server, &d)) < 0)
 			err_set(note, rc, "the drop of extent %llu contradicts its egroup",
 				(unsigned long long)d.extent);
 		else
@@ -128,12 +155,14 @@ void egroup_delete_row(struct shard *sh, uint64_t egroup)
 
 static void acknowledge(struct shard *sh, uint32_t server, struct drop *e)
 {
-	if (e->what.count > 0) {
-		room_dropped(sh->large->room, e->what.egroup, e->what.room);
-	} else {
-		room_egroup_gone(sh->large->room, e->what.egroup);
+	if (e->what.count > 0)
+		room_dropped(sh->large->room, e->what.egroup, server, e->what.room);
+	else if (e->what.left)
+		room_left(sh->large->room, server, e->what.device, e->what.room);
+	else if (room_member_gone(sh->large->room, e->what.egroup, server))
 		egroup_delete_row(sh, e->what.egroup);
-	}
+	else
+		egroup_write(sh, e->what.egroup);
 	forget(sh, server, e);
 }
 
@@ -220,8 +249,9 @@ static void drop_whole(struct shard *sh, uint64_t egroup)
 		return;
 	}
 	room_egroup_doom(sh->large->room, egroup);
-	drop_forget_egroup(sh, info.server, egroup);
-	drop_add(sh, info.server, &(struct large_drop){ .egroup = egroup });
+	for (uint8_t i = 0; i < info.n_members; i++)
+		drop_forget_egroup(sh, info.members[i].server, egroup);
+	drop_everywhere(sh, &info, &(struct large_drop){ .egroup = egroup });
 }
 
 void egroup_drop_empty(struct shard *sh)

@@ -84,9 +84,11 @@ static void extent_unlink(struct shard *sh, uint64_t extent)
 		return; /* dropped whole */
 	room_unlink(sh->large->room, row.egroup, row.len);
 	if (!info.lost)
-		drop_add(sh, info.server,
-			&(struct large_drop){
-				row.egroup, row.extent, 1, room_of(info.tier, row.len) });
+		drop_everywhere(sh, &info,
+			&(struct large_drop){ .egroup = row.egroup,
+				.extent = row.extent,
+				.count = 1,
+				.room = room_of(info.tier, row.len) });
 }
 
 void extents_free(struct shard *sh, uint64_t bucket, uint64_t inode)
@@ -182,6 +184,8 @@ struct commit {
 	struct row_stage stage; /* inode 0: a new file */
 	uint64_t domain, bytes;
 	uint32_t n; /* extents taken from their grants so far */
+	uint8_t copies;
+	bool soft;
 };
 
 static int take_one(struct commit *k, const struct sub_extent_ref *e)
@@ -198,10 +202,19 @@ static int take_one(struct commit *k, const struct sub_extent_ref *e)
 	if (info.domain != k->domain)
 		return err_set(&k->c->note, E_INVALID, "extent %llu was granted for other data",
 			(unsigned long long)e->extent);
-	if (info.tier == TIER_DRAM && (k->m->flags & (PUT_DURABLE | PUT_PERSIST)) != 0)
+	if (info.tier == TIER_DRAM &&
+		((k->m->flags & (PUT_DURABLE | PUT_PERSIST)) != 0 || bucket_durable(k->at.b)))
 		return err_set(&k->c->note, E_INVALID, "extent %llu is in memory, and has to last",
 			(unsigned long long)e->extent);
-	rc = room_commit(room, k->c->session->id, e->egroup, e->extent, e->len);
+	if (!k->soft && info.copies < k->copies)
+		return err_set(&k->c->note, E_INVALID,
+			"extent %llu was granted for %u copies, not %u",
+			(unsigned long long)e->extent, info.copies, k->copies);
+	rc = room_commit(room, k->c->session->id, e->egroup, e->extent, e->len,
+		e->copies > 0 ? e->copies : 1);
+	if (rc == E_INVALID)
+		return err_set(&k->c->note, rc, "extent %llu was acknowledged by %u servers only",
+			(unsigned long long)e->extent, e->copies);
 	if (rc == E_TOOBIG)
 		return err_set(&k->c->note, rc, "extent %llu is larger than its grant",
 			(unsigned long long)e->extent);
@@ -396,6 +409,7 @@ int shard_commit(
 		return err_set(&c->note, E_GONE, "file %llu is not being written by this client",
 			(unsigned long long)m->staged);
 	k.domain = domain_of(k.at.b, m->flags);
+	k.copies = copies_of(k.at.b, m->flags, &k.soft);
 	if ((rc = take_extents(&k)) < 0)
 		return rc;
 	if ((rc = fits(&k)) < 0 || (rc = finish(&k, ret)) < 0) {
@@ -407,10 +421,13 @@ int shard_commit(
 }
 
 /* ---- finding ---- */
+enum { EGROUPS_SEEN = 64, MEMBERS_LISTED_MAX = 4096 };
 struct places {
-	struct wire_list_builder places, servers;
+	struct wire_list_builder places, servers, members;
 	uint32_t seen[64]; /* servers listed already */
 	uint32_t n_seen;
+	uint64_t egroups[EGROUPS_SEEN]; /* whose members were listed last, round and round */
+	uint32_t n_egroups;
 };
 
 static bool list_server(struct shard *sh, struct places *p, uint32_t server)
@@ -421,6 +438,55 @@ static bool list_server(struct shard *sh, struct places *p, uint32_t server)
 	if (p->n_seen == sizeof p->seen / sizeof p->seen[0] || !server_add(sh, &p->servers, server))
 		return false;
 	p->seen[p->n_seen++] = server;
+	return true;
+}
+
+/* Whether what a member has can be read there now, as far as is known. */
+static bool is_up(const struct shard *sh, const struct room_member_info *m)
+{
+	const struct large_server *s = large_server(sh, m->server);
+
+	return m->state == ROOM_MEMBER_IN && s != NULL && s->up;
+}
+
+/* The member that readers are sent to first: to one for this extent, to the next for another. */
+static uint32_t first_server(
+	const struct shard *sh, const struct room_egroup_info *info, uint64_t extent)
+{
+	for (uint8_t i = 0; i < info->n_members; i++) {
+		const struct room_member_info *m = &info->members[(extent + i) % info->n_members];
+
+		if (is_up(sh, m))
+			return m->server;
+	}
+	for (uint8_t i = 0; i < info->n_members; i++)
+		if (info->members[i].state == ROOM_MEMBER_IN)
+			return info->members[i].server;
+	return info->server;
+}
+
+/* The members that have all of it, those that are up first; false when the page is full. */
+static bool list_members(struct shard *sh, struct places *p, uint64_t egroup,
+	const struct room_egroup_info *info)
+{
+	if (info->n_members == 1)
+		return true;
+	for (uint32_t i = 0; i < p->n_egroups && i < EGROUPS_SEEN; i++)
+		if (p->egroups[i] == egroup)
+			return true;
+	for (int up = 1; up >= 0; up--)
+		for (uint8_t i = 0; i < info->n_members; i++) {
+			const struct room_member_info *m = &info->members[i];
+
+			if (m->state != ROOM_MEMBER_IN || is_up(sh, m) != (up == 1))
+				continue;
+			if (p->members.n == MEMBERS_LISTED_MAX ||
+				!list_server(sh, p, m->server) ||
+				!sub_egroup_member_add(&p->members,
+					&(struct sub_egroup_member){ egroup, m->server }))
+				return false;
+		}
+	p->egroups[p->n_egroups++ % EGROUPS_SEEN] = egroup;
 	return true;
 }
 
@@ -437,6 +503,7 @@ static int add_place(struct shard *sh, struct places *p, const struct row_region
 {
 	struct room_egroup_info info = { 0 };
 	struct row_extent e;
+	uint32_t server;
 	bool known;
 	int rc = extent_find(sh, r->extent, &e);
 
@@ -445,8 +512,10 @@ static int add_place(struct shard *sh, struct places *p, const struct row_region
 	known = room_egroup(sh->large->room, e.egroup, &info);
 	*ret_domain = info.domain;
 	*ret_len = e.len;
+	server = known ? first_server(sh, &info, e.extent) : 0;
 	if (p->places.n == LIMIT_EXTENTS_PER_MESSAGE_MAX ||
-		(known && !list_server(sh, p, info.server)))
+		(known && (!list_server(sh, p, server) ||
+				  !list_members(sh, p, e.egroup, &info))))
 		return 0;
 	return sub_extent_place_add(
 		&p->places, &(struct sub_extent_place){ .file_offset = r->offset,
@@ -455,7 +524,7 @@ static int add_place(struct shard *sh, struct places *p, const struct row_region
 				    .offset = e.offset,
 				    .len = e.len,
 				    .root = e.root,
-				    .server = info.server,
+				    .server = server,
 				    .tier = info.tier,
 				    .lost = !known || info.lost || info.doomed ||
 					    is_gone(sh, &info) });
@@ -537,12 +606,14 @@ int extents_answer(struct shard *sh, struct shard_call *c, const struct row_inod
 		return 0;
 	at.offset = region_before(sh, row, from);
 	p.places = wire_list_begin(sh->page, PAGE_BYTES / 2, c->version);
-	p.servers = wire_list_begin(sh->page + PAGE_BYTES / 2, PAGE_BYTES / 2, c->version);
+	p.servers = wire_list_begin(sh->page + PAGE_BYTES / 2, PAGE_BYTES / 4, c->version);
+	p.members = wire_list_begin(sh->page + PAGE_BYTES / 4 * 3, PAGE_BYTES / 4, c->version);
 	if ((rc = walk_places(sh, row, &at, &p, &domain, &next)) < 0)
 		return err_set(&c->note, rc, "the regions of inode %llu do not fit together",
 			(unsigned long long)row->inode);
 	ret->places = wire_list_end(&p.places);
 	ret->servers = wire_list_end(&p.servers);
+	ret->members = wire_list_end(&p.members);
 	ret->next = next;
 	mint(sh, domain, ret);
 	return 0;

@@ -111,21 +111,22 @@ struct extents {
 static void visit_extent(void *arg, struct bytes key, struct bytes value)
 {
 	struct extents *x = arg;
-	const struct large_server *server;
-	uint8_t room[ROW_egroup_KEY_MAX];
-	struct row_egroup g;
+	struct room_egroup_info info;
 	struct row_extent e;
-	struct bytes found;
 
 	if (row_extent_key_get(key, &e) < 0 || row_extent_get(value, &e) < 0)
 		return;
-	g.egroup = e.egroup;
-	if (db_get(x->f->db, row_egroup_key(&g, room), &found) < 0 || row_egroup_get(found, &g) < 0)
+	if (!room_egroup(large_room(x->f->sh), e.egroup, &info))
 		return; /* dropped whole */
-	server = large_server(x->f->sh, (uint32_t)g.server);
-	if (server != NULL && server->uuid_hi == x->uuid[0] && server->uuid_lo == x->uuid[1])
-		x->each(x->arg, &(struct fsck_extent){
-					e.egroup, e.extent, e.len, e.root, g.tier, g.device });
+	for (uint8_t i = 0; i < info.n_members; i++) {
+		const struct room_member_info *m = &info.members[i];
+		const struct large_server *server = large_server(x->f->sh, m->server);
+
+		if (m->state == ROOM_MEMBER_IN && server != NULL &&
+			server->uuid_hi == x->uuid[0] && server->uuid_lo == x->uuid[1])
+			x->each(x->arg, &(struct fsck_extent){ e.egroup, e.extent, e.len, e.root,
+						info.tier, m->device });
+	}
 }
 
 void fsck_each_extent(struct fsck *f, const uint64_t uuid[2],

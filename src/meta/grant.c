@@ -30,21 +30,65 @@ void grant_write(struct shard *sh, uint64_t extent_first)
 	row.session = info.session;
 	row.credit = info.credit_bytes;
 	row.uncommitted = info.uncommitted;
+	row.copies = info.copies;
 	db_put(sh->db, row_grant_key(&row, key), row_grant_put(&row, value));
 }
 
-static void egroup_write(struct shard *sh, const struct room_ask *ask, const struct room_part *p)
+static uint64_t member_number(const struct room_egroup_info *info, uint32_t i)
 {
-	struct row_egroup row = { .egroup = p->egroup,
-		.domain = ask->domain,
-		.server = p->server,
-		.device = p->device,
-		.tier = p->tier,
-		.bytes = p->egroup_bytes,
-		.incarnation = p->incarnation };
-	uint8_t key[ROW_egroup_KEY_MAX], value[ROW_egroup_VALUE_MAX];
+	const struct room_member_info *m = &info->members[i];
 
+	return i < info->n_members ? (uint64_t)m->server << 16 | (uint64_t)m->device << 8 | m->state
+				   : 0;
+}
+
+void egroup_write(struct shard *sh, uint64_t egroup)
+{
+	uint8_t key[ROW_egroup_KEY_MAX], value[ROW_egroup_VALUE_MAX];
+	struct room_egroup_info info;
+	struct row_egroup row;
+	bool known = room_egroup(sh->large->room, egroup, &info);
+
+	check(known);
+	row = (struct row_egroup){ .egroup = egroup,
+		.domain = info.domain,
+		.server = info.server,
+		.device = info.device,
+		.tier = info.tier,
+		.bytes = info.bytes,
+		.incarnation = info.incarnation,
+		.copies = info.copies,
+		.soft = info.soft,
+		.state = info.members[0].state,
+		.member_1 = member_number(&info, 1),
+		.member_2 = member_number(&info, 2),
+		.member_3 = member_number(&info, 3),
+		.member_4 = member_number(&info, 4),
+		.member_5 = member_number(&info, 5),
+		.member_6 = member_number(&info, 6),
+		.member_7 = member_number(&info, 7) };
+	_Static_assert(ROOM_MEMBERS_MAX == 8, "a field of the row for each member");
 	db_put(sh->db, row_egroup_key(&row, key), row_egroup_put(&row, value));
+}
+
+static int load_members(struct shard *sh, const struct row_egroup *row)
+{
+	const uint64_t members[] = { row->member_1, row->member_2, row->member_3, row->member_4,
+		row->member_5, row->member_6, row->member_7 };
+	struct room *room = sh->large->room;
+	int rc = room_restore_copies(room, row->egroup, row->copies, row->soft != 0, row->state);
+
+	for (size_t i = 0; rc == 0 && i < sizeof members / sizeof members[0]; i++) {
+		uint64_t server = members[i] >> 16;
+
+		if (members[i] == 0)
+			continue;
+		if (server > UINT32_MAX || large_server(sh, (uint32_t)server) == NULL)
+			return E_CORRUPT;
+		rc = room_restore_member(room, row->egroup, (uint32_t)server,
+			(uint8_t)(members[i] >> 8), (uint8_t)members[i]);
+	}
+	return rc;
 }
 
 static int load_egroups(struct shard *sh, struct err_note *note)
@@ -65,6 +109,8 @@ static int load_egroups(struct shard *sh, struct err_note *note)
 			rc = room_restore_egroup(sh->large->room, row.egroup, row.domain,
 				(uint32_t)row.server, row.device, row.tier, row.bytes,
 				row.incarnation);
+		if (rc == 0)
+			rc = load_members(sh, &row);
 	}
 	db_iter_end(&it);
 	return rc < 0 ? err_set(note, rc, "a row of an extent group cannot be taken in") : 0;
@@ -87,7 +133,7 @@ int grant_load(struct shard *sh, struct err_note *note)
 			rc = E_CORRUPT;
 		else
 			rc = room_restore_grant(sh->large->room, row.session, row.egroup,
-				row.extent_first, row.uncommitted, row.credit);
+				row.extent_first, row.uncommitted, row.credit, row.copies);
 	}
 	db_iter_end(&it);
 	return rc < 0 ? err_set(note, rc, "a row of a grant cannot be taken in") : 0;
@@ -95,12 +141,14 @@ int grant_load(struct shard *sh, struct err_note *note)
 
 /* ---- ending ---- */
 /* The ids of a rest that no commit named, as runs of neighbours; the first carries the room. */
-static void drop_rest(struct shard *sh, uint32_t server, const struct room_rest *rest)
+static void drop_rest(
+	struct shard *sh, const struct room_egroup_info *info, const struct room_rest *rest)
 {
 	uint64_t left = rest->uncommitted, room = rest->credit_bytes;
 
 	if (left == 0 && room > 0) { /* nothing can be there: the room is back at once */
-		room_dropped(sh->large->room, rest->egroup, room);
+		for (uint8_t i = 0; i < info->n_members; i++)
+			room_dropped(sh->large->room, rest->egroup, info->members[i].server, room);
 		return;
 	}
 	while (left != 0) {
@@ -108,8 +156,11 @@ static void drop_rest(struct shard *sh, uint32_t server, const struct room_rest 
 		uint64_t run = ~(left >> from);
 
 		n = run == 0 ? 64 - from : (unsigned)__builtin_ctzll(run);
-		drop_add(sh, server,
-			&(struct large_drop){ rest->egroup, rest->extent_first + from, n, room });
+		drop_everywhere(sh, info,
+			&(struct large_drop){ .egroup = rest->egroup,
+				.extent = rest->extent_first + from,
+				.count = n,
+				.room = room });
 		room = 0;
 		left = n == 64 ? 0 : left & ~(((UINT64_C(1) << n) - 1) << from);
 	}
@@ -128,7 +179,7 @@ static void end(struct shard *sh, uint64_t extent_first, bool drop)
 	known = room_egroup(sh->large->room, rest.egroup, &info);
 	check(known);
 	if (drop && !info.lost && !info.doomed)
-		drop_rest(sh, info.server, &rest);
+		drop_rest(sh, &info, &rest);
 }
 
 void grant_lost(void *arg, uint64_t extent_first)
@@ -172,6 +223,18 @@ static uint32_t near_server(const struct shard *sh, struct bytes host)
 	return 0;
 }
 
+uint8_t copies_of(const struct bucket *b, uint16_t flags, bool *ret_soft)
+{
+	/* What persists out of a bucket that does not has the protection of those that do. */
+	bool kept = (flags & PUT_PERSIST) != 0 && b->lifetime != LIFETIME_PERSIST;
+
+	*ret_soft = false;
+	if (b->protection == PROTECT_COPIES && b->copies > 0)
+		return b->copies;
+	*ret_soft = b->protection == PROTECT_COPIES || kept;
+	return *ret_soft ? 2 : 1;
+}
+
 /* The bucket's tiers out of the job's order; what has to survive does not go to memory. */
 static uint8_t order(const struct shard *sh, const struct bucket *b, bool durable,
 	uint8_t ret_tiers[TIER_COUNT])
@@ -211,7 +274,8 @@ static uint32_t on_its_way(const struct shard *sh)
 	return 0;
 }
 
-static int refuse_full(const struct shard *sh, struct shard_call *c, const struct room_ask *ask)
+static int refuse_full(
+	const struct shard *sh, struct shard_call *c, const struct room_ask *ask, int rc)
 {
 	static const char *const names[TIER_COUNT] = { "dram", "flash", "disk" };
 	char text[160];
@@ -223,6 +287,10 @@ static int refuse_full(const struct shard *sh, struct shard_call *c, const struc
 	if (absent != 0)
 		return err_set(&c->note, E_BUSY,
 			"no room, but storage server %u may come back", absent);
+	if (ask->copies > 1 && !ask->soft && rc == E_UNAVAILABLE)
+		return err_set(&c->note, E_UNAVAILABLE,
+			"copies=%u needs room on as many storage servers, and fewer are up",
+			ask->copies);
 	if (ask->n_tiers == 0)
 		return err_set(&c->note, E_FULL,
 			"no storage server that is up has a tier allowed for these bytes");
@@ -235,8 +303,9 @@ static int refuse_full(const struct shard *sh, struct shard_call *c, const struc
 		check(at < sizeof text);
 	}
 	if (ask->bytes > 0)
-		return err_set(&c->note, E_FULL, "no room for %llu bytes: %s",
-			(unsigned long long)ask->bytes, text);
+		return err_set(&c->note, E_FULL, "no room for %llu bytes%s: %s",
+			(unsigned long long)ask->bytes,
+			ask->copies > 1 ? " in each copy" : "", text);
 	return err_set(&c->note, E_FULL, "no room: %s", text);
 }
 
@@ -247,22 +316,29 @@ static void cap_fill(const struct shard *sh, struct cap *cap, uint8_t code[CAP_B
 	cap_mint(sh->large->policy.cap_key, cap, code);
 }
 
-static void part_add(struct shard *sh, struct wire_list_builder *l, const struct room_ask *ask,
-	const struct room_part *p)
+static void cap_of_part(const struct shard *sh, const struct room_ask *ask,
+	const struct room_part *p, uint32_t server, struct cap *ret_cap, uint8_t code[CAP_BYTES])
 {
-	uint8_t code[CAP_BYTES];
-	struct cap cap = { .egroup = p->egroup,
+	*ret_cap = (struct cap){ .egroup = p->egroup,
 		.job = ask->domain,
 		.ops = CAP_WRITE,
 		.epoch = sh->epoch,
 		.extent_first = p->extent_first,
 		.extent_count = p->extent_count,
 		.credit_bytes = p->credit_bytes,
-		.incarnation = large_server(sh, p->server)->incarnation };
+		.incarnation = large_server(sh, server)->incarnation };
+	cap_fill(sh, ret_cap, code);
+}
+
+static void part_add(struct shard *sh, struct wire_list_builder *l, const struct room_ask *ask,
+	const struct room_part *p)
+{
+	uint8_t code[CAP_BYTES];
+	struct cap cap;
 	struct sub_grant_part s;
 	bool fits;
 
-	cap_fill(sh, &cap, code);
+	cap_of_part(sh, ask, p, p->server, &cap, code);
 	s = (struct sub_grant_part){ .egroup = p->egroup,
 		.epoch = sh->epoch,
 		.credit_bytes = p->credit_bytes,
@@ -279,6 +355,26 @@ static void part_add(struct shard *sh, struct wire_list_builder *l, const struct
 	check(fits);
 }
 
+/* All capabilities of a part are minted in one turn: their time is the same. */
+static void copies_add(struct shard *sh, struct wire_list_builder *l, const struct room_ask *ask,
+	const struct room_part *p)
+{
+	for (uint8_t i = 0; i < p->n_others; i++) {
+		uint8_t code[CAP_BYTES];
+		struct cap cap;
+		bool fits;
+
+		cap_of_part(sh, ask, p, p->others[i].server, &cap, code);
+		fits = sub_grant_copy_add(l,
+			&(struct sub_grant_copy){ .extent_first = p->extent_first,
+				.server = p->others[i].server,
+				.device = p->others[i].device,
+				.cap_until_ms = cap.until_ms,
+				.cap = bytes_of(code, sizeof code) });
+		check(fits);
+	}
+}
+
 bool server_add(const struct shard *sh, struct wire_list_builder *l, uint32_t server)
 {
 	const struct large_server *s = large_server(sh, server);
@@ -291,24 +387,62 @@ bool server_add(const struct shard *sh, struct wire_list_builder *l, uint32_t se
 					      .host = bytes_of(s->host, strlen(s->host)) });
 }
 
+struct listed {
+	uint32_t servers[ROOM_PARTS_MAX * ROOM_COPIES_MAX], n;
+};
+
+static void list_server(
+	struct shard *sh, struct wire_list_builder *l, struct listed *seen, uint32_t server)
+{
+	bool fits;
+
+	for (uint32_t i = 0; i < seen->n; i++)
+		if (seen->servers[i] == server)
+			return;
+	seen->servers[seen->n++] = server;
+	fits = server_add(sh, l, server);
+	check(fits);
+}
+
 static void answer(struct shard *sh, const struct shard_call *c, const struct room_ask *ask,
 	const struct room_part *parts, int n, struct msg_grant_ok *ret)
 {
-	struct wire_list_builder l = wire_list_begin(sh->page, PAGE_BYTES / 2, c->version), servers;
+	struct wire_list_builder l = wire_list_begin(sh->page, PAGE_BYTES / 4, c->version);
+	struct wire_list_builder copies =
+		wire_list_begin(sh->page + PAGE_BYTES / 4, PAGE_BYTES / 4, c->version);
+	struct wire_list_builder servers =
+		wire_list_begin(sh->page + PAGE_BYTES / 2, PAGE_BYTES / 2, c->version);
+	struct listed seen = { .n = 0 };
 
-	for (int i = 0; i < n; i++)
-		part_add(sh, &l, ask, &parts[i]);
-	ret->parts = wire_list_end(&l);
-	servers = wire_list_begin(sh->page + PAGE_BYTES / 2, PAGE_BYTES / 2, c->version);
 	for (int i = 0; i < n; i++) {
-		bool seen = false, fits;
-
-		for (int k = 0; k < i; k++)
-			seen |= parts[k].server == parts[i].server;
-		fits = seen || server_add(sh, &servers, parts[i].server);
-		check(fits);
+		part_add(sh, &l, ask, &parts[i]);
+		copies_add(sh, &copies, ask, &parts[i]);
+		list_server(sh, &servers, &seen, parts[i].server);
+		for (uint8_t k = 0; k < parts[i].n_others; k++)
+			list_server(sh, &servers, &seen, parts[i].others[k].server);
 	}
+	ret->parts = wire_list_end(&l);
+	ret->copies = wire_list_end(&copies);
 	ret->servers = wire_list_end(&servers);
+}
+
+static void avoid_take(struct room_ask *ask, struct wire_list l)
+{
+	struct sub_server_id s;
+
+	while (ask->n_avoid < ROOM_AVOID_MAX && sub_server_id_next(&l, &s))
+		ask->avoid[ask->n_avoid++] = s.server;
+}
+
+/* An old client writes one copy, which does where fewer may do. */
+static int ask_copies(const struct shard_call *c, struct room_ask *ask, struct err_note *note)
+{
+	if (c->version >= 2 || ask->copies == 1)
+		return 0;
+	if (!ask->soft)
+		return err_set(note, E_UNSUPPORTED, "copies=%u needs a newer client", ask->copies);
+	ask->copies = 1;
+	return 0;
 }
 
 /* A retry is not remembered: it takes new room, and the first is dropped with the session. */
@@ -334,18 +468,24 @@ int shard_grant(
 	ask.extent_bytes = c->session->extent_bytes;
 	ask.domain = domain_of(b, m->flags);
 	ask.near = near_server(sh, m->host);
+	avoid_take(&ask, m->avoid);
+	ask.copies = copies_of(b, m->flags, &ask.soft);
 	ask.n_tiers = order(sh, b,
-		ask.domain == DOMAIN_PERSISTENT || (m->flags & PUT_DURABLE) != 0, ask.tiers);
+		ask.domain == DOMAIN_PERSISTENT || (m->flags & PUT_DURABLE) != 0 ||
+			bucket_durable(b),
+		ask.tiers);
+	if ((rc = ask_copies(c, &ask, &c->note)) < 0)
+		return rc;
 	if (sh->large->policy.quota != NULL && (rc = sh->large->policy.quota(sh->large->policy.arg,
 							b->job, m->bytes, &c->note)) < 0)
 		return rc;
 	if ((ask.ids = db_next_ids(sh->db, IDS)) == 0)
 		return err_set(&c->note, E_BUSY, "the next block of ids is not there yet");
 	if ((n = room_grant(sh->large->room, &ask, parts)) < 0)
-		return refuse_full(sh, c, &ask);
+		return refuse_full(sh, c, &ask, n);
 	for (int i = 0; i < n; i++) {
 		if (parts[i].fresh)
-			egroup_write(sh, &ask, &parts[i]);
+			egroup_write(sh, parts[i].egroup);
 		grant_write(sh, parts[i].extent_first);
 	}
 	shard_want_sync(sh, c); /* else a power cut forgets bytes that a server has */

@@ -30,6 +30,7 @@ struct job_use {
 struct bucket {
 	uint64_t id, job, ttl_ms, quota_bytes, files, used_bytes;
 	uint8_t kind, lifetime, protection, tiers, state, name_len;
+	uint8_t copies; /* as asked for: 0 is two, from two servers on */
 	bool dirty; /* in sh->dirty */
 	struct list dirty_link, drop_link;
 	uint64_t reclaimed; /* dropping: inodes up to this one are gone */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The storage servers a shard knows, and what it finds in its rows about them at the start. */
+#include "base/hash.h"
 #include "meta/large_own.h"
 #include <stdlib.h>
 
@@ -19,10 +20,18 @@ static void write_row(struct shard *sh, const struct large_server *s)
 		.incarnation = s->incarnation,
 		.addr = bytes_of(s->addr, strlen(s->addr)),
 		.local = bytes_of(s->local, strlen(s->local)),
-		.host = bytes_of(s->host, strlen(s->host)) };
+		.host = bytes_of(s->host, strlen(s->host)),
+		.rack = bytes_of(s->rack, strlen(s->rack)) };
 	uint8_t key[ROW_server_KEY_MAX], value[ROW_server_VALUE_MAX];
 
 	db_put(sh->db, row_server_key(&row, key), row_server_put(&row, value));
+}
+
+/* Servers without a label stand in one rack. */
+static void place(struct shard *sh, const struct large_server *s)
+{
+	room_server_place(sh->large->room, s->server, hash64(1, s->host, strlen(s->host)),
+		hash64(2, s->rack, strlen(s->rack)));
 }
 
 static struct server_slot *add(struct large *l, uint32_t server)
@@ -69,6 +78,7 @@ static int load_servers(struct shard *sh, struct err_note *note)
 		copy_text(s->pub.addr, row.addr);
 		copy_text(s->pub.local, row.local);
 		copy_text(s->pub.host, row.host);
+		copy_text(s->pub.rack, row.rack);
 	}
 	db_iter_end(&it);
 	return rc;
@@ -88,9 +98,11 @@ int large_open(struct shard *sh, struct err_note *note)
 		(rc = extent_load(sh, note)) < 0 || (rc = drop_load(sh, note)) < 0)
 		return rc;
 	for (uint32_t i = 1; i <= sh->large->last_server; i++)
-		if (sh->large->servers[i] != NULL)
+		if (sh->large->servers[i] != NULL) {
 			room_server_reborn(sh->large->room, i,
 				sh->large->servers[i]->pub.incarnation, grant_lost, sh);
+			place(sh, &sh->large->servers[i]->pub);
+		}
 	room_audit(sh->large->room);
 	job_watch_room(sh);
 	return 0;
@@ -177,6 +189,7 @@ int large_register(struct shard *sh, struct shard_call *c, const struct msg_stor
 	copy_text(s->pub.addr, m->addr);
 	copy_text(s->pub.local, m->local);
 	copy_text(s->pub.host, m->host);
+	copy_text(s->pub.rack, m->rack);
 	while (sub_device_info_next(&devices, &d))
 		if ((rc = large_device(sh, s->pub.server, &d)) < 0)
 			return err_set(&c->note, rc, "device %u of tier %u", d.device, d.tier);
@@ -187,6 +200,7 @@ int large_register(struct shard *sh, struct shard_call *c, const struct msg_stor
 		large_drops_retry(sh, s->pub.server);
 		egroup_drop_empty(sh);
 	}
+	place(sh, &s->pub);
 	write_row(sh, &s->pub);
 	shard_want_sync(sh, c);
 	*ret_server = s->pub.server;

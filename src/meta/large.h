@@ -5,6 +5,9 @@
  * A *domain* owns egroups: a job's number, or DOMAIN_PERSISTENT for what outlives jobs.  Extents of
  * two domains never share an egroup, so the end of a job drops its egroups whole.
  *
+ * An egroup of protected data has *members*, the same extents on several servers; whatever is
+ * dropped is dropped on each.
+ *
  * (L1) a drop is a row in the record that takes away the last reference, so a crash repeats drops
  * and never forgets room; (L2) room is free again only after the server said so (large_dropped), or
  * was born again (memory); (L3) every PLACE_EXTENTS inode has regions from 0 to its size without a
@@ -34,7 +37,7 @@ struct large_server {
 	bool gone;       /* silent for so long that nobody waits for it */
 	bool up, fenced; /* fenced: surely refuses everything until it registers again */
 	uint64_t uuid_hi, uuid_lo, incarnation;
-	char addr[256], local[256], host[256];
+	char addr[256], local[256], host[256], rack[256];
 };
 /* Takes a registration in: its number, its row, its devices; another incarnation than before loses
  * what it had in memory.  Not up yet.  E_INVALID, E_TOOBIG. */
@@ -63,6 +66,8 @@ int shard_commit(
 /* ---- drops ---- */
 struct large_drop {
 	uint64_t egroup, extent, count, room;
+	bool left; /* count 0: the egroup lives on, on other servers than this one */
+	uint8_t device, tier;
 };
 /* The oldest drops of a server that are not under way yet, at most max; marks them as under way. */
 uint32_t large_drops_take(

@@ -51,6 +51,10 @@ uint64_t sum_of(const struct map *m, uint64_t key);
 void large_audit(struct shard *sh);
 
 /* ---- grant.c ---- */
+/* On how many servers what is put with these flags is to be; soft: on fewer while there are not so
+ * many. */
+uint8_t copies_of(const struct bucket *b, uint16_t flags, bool *ret_soft);
+void egroup_write(struct shard *sh, uint64_t egroup); /* its row, as room knows it */
 int grant_load(struct shard *sh, struct err_note *note);
 void grant_write(struct shard *sh, uint64_t extent_first);
 void grant_end(struct shard *sh, uint64_t extent_first); /* what no commit named is dropped */
@@ -75,6 +79,9 @@ void stage_end_session(struct shard *sh, uint64_t session);
 /* ---- drop.c ---- */
 int drop_load(struct shard *sh, struct err_note *note);
 void drop_add(struct shard *sh, uint32_t server, const struct large_drop *d);
+/* On every server of the egroup. */
+void drop_everywhere(
+	struct shard *sh, const struct room_egroup_info *info, const struct large_drop *d);
 void drop_forget_egroup(struct shard *sh, uint32_t server, uint64_t egroup); /* those inside it */
 void egroup_drop_empty(struct shard *sh); /* egroups that became empty */
 void egroup_delete_row(struct shard *sh, uint64_t egroup);

@@ -86,7 +86,8 @@ static int many(struct sys *s, void *arg)
 
 		check(rpc_wait(c, &many_calls[i], soon(s)) == 0);
 		overtaken += i > 0 && order[i] < order[i - 1];
-		check(msg_get_ok_get(many_calls[i].reply.p, many_calls[i].reply.len, 1, &ok) == 0);
+		check(msg_get_ok_get(many_calls[i].reply.p, many_calls[i].reply.len, WIRE_VERSION,
+			      &ok) == 0);
 		check(ok.inode == i);
 		check(ok.size == gets[i].from);
 		check(many_calls[i].reply_data.len == gets[i].from);

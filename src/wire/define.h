@@ -185,7 +185,7 @@ WIRE_LINKAGE int sub_##name_##_get(const void *from, size_t len, uint16_t versio
 	struct sub_##name_ *ret_s) \
 { \
 	const uint8_t *p = from; \
-	struct sub_##name_ m; \
+	struct sub_##name_ m = { 0 }; \
 \
 	if (sub_##name_##_read(p, len, version, &m) != p + len) \
 		return E_CORRUPT; \
