@@ -337,14 +337,16 @@ struct wadi_bucket_opts {
 	uint64_t ttl_ms;         /* with WADI_LIFETIME_TTL: how long an object lives */
 	uint64_t quota_bytes;    /* 0: the job's */
 	uint32_t timeout_ms;
-	uint32_t reserved;
+	uint32_t copies;         /* on so many storage servers, 1..4, synced; 0: two for what
+	                          * persists, where there are two servers, else one */
 };
 struct wadi_bucket_info {
 	char name[256];
 	uint64_t id, job;        /* job: 0, belongs to none */
 	uint32_t kind, lifetime, tiers, protection;
 	uint64_t ttl_ms, quota_bytes, files, used_bytes;
-	uint64_t reserved[4];
+	uint32_t copies, reserved_1; /* as asked for */
+	uint64_t reserved[3];
 };
 WADI_API int wadi_bucket_create(struct wadi *w, const char *bucket,
 	const struct wadi_bucket_opts *opts, struct wadi_bucket_info *ret_info);

@@ -391,10 +391,12 @@ class Wadi:
         return Bucket(self._handle, name)
 
     def create_bucket(self, name, *, kind="flat", lifetime="default", ttl=None, tiers=(), quota=0,
-                      exists_ok=False):
+                      exists_ok=False, copies=0):
+        """copies: on how many storage servers its objects are, so that they survive any but the
+        last of them."""
         opts = _lib.BucketOpts(c.sizeof(_lib.BucketOpts), _index(_BUCKET_KINDS, kind, "kind"),
                                _index(_LIFETIMES, lifetime, "lifetime"), _bits(tiers), exists_ok,
-                               _ms(ttl), quota, 0, 0)
+                               _ms(ttl), quota, 0, copies)
         self._handle.call(lib.wadi_bucket_create, name.encode(), c.byref(opts), None)
         return Bucket(self._handle, name)
 

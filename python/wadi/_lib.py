@@ -61,13 +61,14 @@ class ListOpts(c.Structure):
 class BucketOpts(c.Structure):
     _fields_ = [("size", c.c_size_t), ("kind", u32), ("lifetime", u32), ("tiers", u32),
                 ("exists_ok", u32), ("ttl_ms", u64), ("quota_bytes", u64), ("timeout_ms", u32),
-                ("reserved", u32)]
+                ("copies", u32)]
 
 
 class BucketInfo(c.Structure):
     _fields_ = [("name", c.c_char * 256), ("id", u64), ("job", u64), ("kind", u32),
                 ("lifetime", u32), ("tiers", u32), ("protection", u32), ("ttl_ms", u64),
-                ("quota_bytes", u64), ("files", u64), ("used_bytes", u64), ("reserved", u64 * 4)]
+                ("quota_bytes", u64), ("files", u64), ("used_bytes", u64), ("copies", u32),
+                ("reserved_1", u32), ("reserved", u64 * 3)]
 
 
 class JobHints(c.Structure):

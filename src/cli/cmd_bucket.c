@@ -20,12 +20,14 @@ static void bucket_json(const struct wadi_bucket_info *b)
 {
 	char tiers[WORDS_MAX];
 
-	out_json(json_pack("{s:s, s:I, s:I, s:s, s:s, s:s, s:I, s:I, s:I, s:I}", "name", b->name,
+	out_json(json_pack("{s:s, s:I, s:I, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "name",
+		b->name,
 		"id", (json_int_t)b->id, "job", (json_int_t)b->job,
 		"kind", word(kinds, 2, b->kind), "lifetime", word(lifetimes, 4, b->lifetime),
 		"tiers", b->tiers == 0 ? "" : words_put_tiers(b->tiers, tiers),
 		"ttl_ms", (json_int_t)b->ttl_ms, "quota_bytes", (json_int_t)b->quota_bytes,
-		"objects", (json_int_t)b->files, "bytes", (json_int_t)b->used_bytes));
+		"objects", (json_int_t)b->files, "bytes", (json_int_t)b->used_bytes,
+		"copies", (json_int_t)b->copies));
 }
 
 static void bucket_row(const struct wadi_bucket_info *b)
@@ -80,6 +82,7 @@ void cmd_bucket_create(struct cli *c)
 	o.exists_ok = c->a.given[O_exists_ok];
 	o.ttl_ms = c->a.number[O_ttl];
 	o.quota_bytes = c->a.number[O_quota];
+	o.copies = c->a.number[O_copies] > UINT8_MAX ? UINT8_MAX : (uint32_t)c->a.number[O_copies];
 	if ((o.lifetime == WADI_LIFETIME_TTL) != (o.ttl_ms != 0)) {
 		cli_fail(c, NULL, E_INVALID, "--lifetime ttl and --ttl TIME go together", NULL);
 		return;
@@ -123,6 +126,8 @@ void cmd_bucket_stat(struct cli *c)
 		if (b.job != 0)
 			printf("  job       %llu\n", (unsigned long long)b.job);
 		printf("  tiers     %s\n", b.tiers == 0 ? "any" : words_put_tiers(b.tiers, tiers));
+		if (b.copies != 0)
+			printf("  copies    %u\n", b.copies);
 		if (b.quota_bytes != 0)
 			printf("  quota     %s\n", words_put_size(b.quota_bytes, size));
 		printf("  objects   %llu\n  bytes     %s\n", (unsigned long long)b.files,

@@ -110,6 +110,7 @@ static void info_take(const struct sub_bucket_info *b, struct wadi_bucket_info *
 		.id = b->bucket, .job = b->job, .kind = b->kind, .lifetime = b->lifetime,
 		.tiers = b->tiers, .protection = b->protection, .ttl_ms = b->ttl_ms,
 		.quota_bytes = b->quota_bytes, .files = b->files, .used_bytes = b->used_bytes,
+		.copies = b->copies,
 	};
 	text_take(ret_info->name, sizeof ret_info->name, b->name);
 }
@@ -271,6 +272,7 @@ PARKS int client_bucket_create(struct client *c, const char *bucket,
 		.job = client_job(c), .kind = (uint8_t)o->kind,
 		.lifetime = (uint8_t)o->lifetime, .tiers = (uint8_t)o->tiers, .ttl_ms = o->ttl_ms,
 		.quota_bytes = o->quota_bytes, .exists_ok = o->exists_ok != 0,
+		.copies = (uint8_t)o->copies,
 	};
 	struct wadi_bucket_info info;
 	int rc = new_name_check(bucket, note);
@@ -278,8 +280,9 @@ PARKS int client_bucket_create(struct client *c, const char *bucket,
 	if (rc < 0)
 		return rc;
 	if (o->kind > BUCKET_TREE || o->lifetime > LIFETIME_PERSIST
-	    || o->tiers >= 1u << TIER_COUNT)
-		return err_set(note, E_INVALID, "bucket %s: kind, lifetime or tiers", bucket);
+	    || o->tiers >= 1u << TIER_COUNT || o->copies > UINT8_MAX)
+		return err_set(note, E_INVALID, "bucket %s: kind, lifetime, tiers or copies",
+			bucket);
 	m.name = bytes_of(bucket, strlen(bucket));
 	rc = create_send(c, &m, until_ns, &info, note);
 	if (rc < 0)

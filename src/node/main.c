@@ -19,6 +19,7 @@ static int run(const struct cli *c, unsigned roles, uint64_t tiers_default)
 		.meta = c->a.text[O_meta],
 		.key_file = c->a.text[O_key_file],
 		.cert_dir = c->a.text[O_cert_dir],
+		.rack = c->a.text[O_rack],
 		.dram_bytes = bytes_of_tier(c, O_dram, tiers_default),
 		.flash_bytes = bytes_of_tier(c, O_flash, tiers_default),
 		.disk_bytes = bytes_of_tier(c, O_disk, tiers_default),

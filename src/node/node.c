@@ -196,7 +196,8 @@ PARKS static int store_prepare(struct serving *sv, struct err_note *note)
 	if (p->store_tcp[0] != '\0')
 		sv->store_listen[n++] = p->store_tcp;
 	sv->store_opts = (struct store_opts){ .dir = p->store, .devices = sv->devices,
-		.listen = sv->store_listen, .n_listen = n, .ready = role_ready, .arg = &sv->store };
+		.listen = sv->store_listen, .n_listen = n, .ready = role_ready, .arg = &sv->store,
+		.rack = sv->o->rack };
 	device_add(sv, TIER_DRAM, p->dram_bytes, NULL);
 	device_add(sv, TIER_FLASH, p->flash_bytes, p->flash);
 	device_add(sv, TIER_DISK, p->disk_bytes, p->disk);

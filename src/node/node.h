@@ -19,6 +19,7 @@ struct node_opts {
 	const char *meta;            /* url of the shard that a store joins; NULL: as clients do */
 	const char *key_file;        /* NULL: beside the user's own socket */
 	const char *cert_dir;        /* NULL: "cert" in data, when it is there */
+	const char *rack;            /* label of what fails together with this host; may be NULL */
 	uint64_t dram_bytes, flash_bytes, disk_bytes;
 	int ready_fd;                /* -1: none; a line is written once clients are served */
 	bool quiet;                  /* no banner */

@@ -300,6 +300,7 @@ static PARKS int enroll(struct store *st, uint8_t *room, struct err_note *note)
 		.addr = text(st->addr),
 		.local = text(st->local),
 		.host = text(sys_boot_id(st->sys)),
+		.rack = text(st->opts->rack),
 		.devices = infos(st, room, rpc_conn_version(c)) };
 	struct rpc_call call = { .op = OP_store_register, .plain = true, .msg = &m };
 	struct msg_store_ok ok;

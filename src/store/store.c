@@ -211,6 +211,8 @@ static int opts_check(const struct store_opts *o, struct err_note *note)
 		return err_set(note, E_INVALID, "%u addresses to listen on", o->n_listen);
 	if (o->dir == NULL || o->controller == NULL)
 		return err_set(note, E_INVALID, "a directory and a controller are needed");
+	if (o->rack != NULL && strlen(o->rack) > 255)
+		return err_set(note, E_INVALID, "the label of a rack has at most 255 bytes");
 	return 0;
 }
 

@@ -28,6 +28,7 @@ struct store_opts {
 	const char *controller;  /* address of the shard that leads */
 	struct bytes token;      /* for its hello: proof of the cluster; empty on a Unix socket */
 	const char *name;        /* for people; NULL: the host's */
+	const char *rack;        /* label of what fails together with this host; NULL: none */
 	/* Called once everything listens and the files were read, with the addresses as bound, in
 	 * the order of listen.  May be NULL. */
 	void (*ready)(void *arg, const char *const *bound, unsigned n_bound);
