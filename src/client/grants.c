@@ -438,6 +438,19 @@ void slice_drop(struct slice *sl)
 	slice_close(sl);
 }
 
+/* Another one leads: room of the one before is refused by every server that has heard of it. */
+void slice_stale(struct slice *sl)
+{
+	uint64_t epoch = sl->part->epoch;
+
+	list_each(it, &sl->part->pool->parts) {
+		struct part *pa = container_of(it, struct part, link);
+
+		pa->spoiled = pa->spoiled || pa->epoch <= epoch;
+	}
+	slice_drop(sl);
+}
+
 void grants_tidy(struct grants *gs)
 {
 	list_each(it, &gs->pools)

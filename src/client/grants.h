@@ -71,6 +71,7 @@ PARKS int grants_take(struct grants *gs, uint64_t bucket, uint16_t flags, uint64
 	uint64_t need, uint64_t until_ns, struct slice *ret_slice, struct err_note *note);
 void slice_keep(struct slice *sl); /* a commit named the extent */
 void slice_drop(struct slice *sl); /* nobody will (G1) */
+void slice_stale(struct slice *sl); /* the same, and what was granted under its epoch is void */
 /* A server that failed: for some seconds room elsewhere is asked for and taken. */
 void grants_avoid(struct grants *gs, const struct peer *p);
 /* Returns parts that are used up; to be called when slices were kept or dropped. */

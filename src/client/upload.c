@@ -150,8 +150,11 @@ PARKS static int piece_write(struct flight *f, struct err_note *note)
 			rc = E_UNREACH;
 		if (rc == 0)
 			rc = done_add(u, f->at, &ref, &f->slice, note);
-		if (rc < 0) {
+		if (rc == E_STALE)
+			slice_stale(&f->slice);
+		else if (rc < 0)
 			slice_drop(&f->slice);
+		if (rc < 0) {
 			if (failed != NULL && is_out(rc))
 				grants_avoid(&u->c->grants, failed);
 			if (!other_room_may_help(rc))

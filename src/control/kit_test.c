@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 struct kit kit;
+static struct sim_node *node;
 static const char *const address = "unix:/socket";
 
 static void must(int rc)
@@ -61,6 +62,7 @@ void kit_run(void (*body)(void))
 	struct sim *w = sim_new(1, &sim_no_faults);
 	struct sim_node *n = sim_node_add(w, "a", UINT64_C(1) << 32);
 
+	node = n;
 	sim_node_start(n, kit_main, (void *)(uintptr_t)body);
 	sim_run(w, UINT64_MAX);
 	check(!sim_node_up(n));
@@ -74,6 +76,8 @@ void kit_restart(void)
 	close_all();
 	open_all();
 }
+
+void kit_clock_jump(int64_t ms) { sim_clock_jump(node, ms); }
 
 void kit_sleep(uint64_t ms)
 {

@@ -27,6 +27,7 @@ void kit_run(void (*body)(void));
 /* The same on a world of the caller's, whose node may have been up before. */
 int kit_main(struct sys *s, void *body);
 void kit_restart(void); /* closes, opens; connects the administrator anew */
+void kit_clock_jump(int64_t ms); /* of the wall; in kit_run() */
 void kit_sleep(uint64_t ms);
 struct bytes kit_text(const char *s);
 

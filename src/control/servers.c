@@ -159,6 +159,10 @@ static PARKS int take_in(struct control *ctl, struct shard_call *c, struct rpc_r
 		sys_reached(ctl->sys, "registration of a storage process that has died");
 		return err_set(&c->note, E_STALE, "another process registered as this server");
 	}
+	if (m->epoch > shard_epoch(ctl->sh))
+		return err_set(&c->note, E_STALE, "it has obeyed epoch %llu, the shard is at %llu: "
+			"is it of another cluster?", (unsigned long long)m->epoch,
+			(unsigned long long)shard_epoch(ctl->sh));
 	if ((rc = large_register(ctl->sh, c, m, &id)) < 0)
 		return rc;
 	if ((s = server_add(ctl, id)) == NULL)
@@ -207,7 +211,7 @@ PARKS void on_store_register(void *arg, struct rpc_request *r)
 void on_heartbeat(void *arg, struct rpc_request *r)
 {
 	struct control *ctl = arg;
-	struct msg_heartbeat_ok ok = { shard_epoch(ctl->sh), sys_wall_ms(ctl->sys) };
+	struct msg_heartbeat_ok ok = { shard_epoch(ctl->sh), shard_time_held_ms(ctl->sh) };
 	struct msg_heartbeat m;
 	struct shard_call c;
 	struct server *s = NULL;
@@ -220,6 +224,10 @@ void on_heartbeat(void *arg, struct rpc_request *r)
 	if (rc == 0 && (s == NULL || s->conn != r->conn || s->fenced
 		|| large_server(ctl->sh, s->id)->incarnation != m.incarnation))
 		rc = err_set(&c.note, E_STALE, "register first");
+	/* Room is granted on it from now on, so it must refuse who led before (R12). */
+	if (rc == 0 && r->version >= 2 && m.epoch != shard_epoch(ctl->sh))
+		rc = err_set(&c.note, E_STALE, "epoch %llu is not the shard's, %llu",
+			(unsigned long long)m.epoch, (unsigned long long)shard_epoch(ctl->sh));
 	if (rc < 0) {
 		rpc_reply_error(r, rc, &c.note, RPC_NOW);
 		return;

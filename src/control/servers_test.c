@@ -14,7 +14,7 @@ enum { EGROUP = 16 * MIB, DRAM = 64 * MIB, BEAT_MS = 300, KEPT = 16 };
 static struct storage {
 	struct rpc_conn *c;
 	uint32_t server;
-	uint64_t incarnation;
+	uint64_t incarnation, epoch, time_ms;
 	bool beats, beating;   /* wanted; a fiber does */
 	bool holds;            /* keeps requests unanswered */
 	int refuses;           /* this code, when it is not 0 */
@@ -94,7 +94,7 @@ static int say_register(struct rpc_conn *c, uint64_t uuid, uint64_t incarnation)
 	uint8_t room[512];
 	struct msg_store_register m = { .uuid_hi = uuid, .uuid_lo = uuid,
 		.incarnation = incarnation, .addr = BYTES("tcp:a:9"),
-		.devices = devices(room, sizeof room, 0) };
+		.devices = devices(room, sizeof room, 0), .epoch = st.epoch };
 	struct msg_store_ok ok;
 	int rc = kit_look(c, OP_store_register, &m, OP_store_ok, &ok);
 
@@ -104,6 +104,7 @@ static int say_register(struct rpc_conn *c, uint64_t uuid, uint64_t incarnation)
 	check(ok.epoch == shard_epoch(serve_shard(kit.v)));
 	check(st.server == 0 || st.server == ok.server); /* an uuid keeps its number */
 	st.server = ok.server;
+	st.epoch = ok.epoch;
 	return 0;
 }
 
@@ -111,11 +112,16 @@ static int say_heartbeat(struct rpc_conn *c, uint64_t incarnation, uint64_t pinn
 {
 	uint8_t room[512];
 	struct msg_heartbeat m = { .server = st.server, .incarnation = incarnation,
-		.cpu_permille = 123, .devices = devices(room, sizeof room, pinned) };
+		.cpu_permille = 123, .devices = devices(room, sizeof room, pinned),
+		.epoch = st.epoch };
 	struct rpc_call call = { .op = OP_heartbeat, .plain = true, .msg = &m };
 	struct msg_heartbeat_ok ok;
 	int rc = rpc_ask(c, &call, OP_heartbeat_ok, &ok, sys_after(kit.sys, SYS_SEC), NULL);
 
+	if (rc == 0) {
+		check(ok.shard_time_ms >= st.time_ms); /* whoever leads, whatever clocks say */
+		st.time_ms = ok.shard_time_ms;
+	}
 	rpc_call_fini(&call);
 	return rc;
 }
@@ -405,6 +411,7 @@ static void restarted(void)
 	storage_away();
 	check(delete_end(&d, 50) == E_TIMEOUT);
 	rpc_close(f.j.conn);
+	kit_clock_jump(-3600000); /* as if another host led now */
 	kit_restart();
 	st.holds = false;
 	st.n_extents = 0;
@@ -506,6 +513,15 @@ static void strangers(void)
 	st.server = 5000;
 	check(say_heartbeat(st.c, 1, 0) == E_STALE);
 	st.server = 1;
+	/* (R12) It has not acknowledged this epoch, or obeys one that we know nothing of. */
+	st.epoch--;
+	check(say_heartbeat(st.c, 1, 0) == E_STALE);
+	st.epoch += 2;
+	check(say_heartbeat(st.c, 1, 0) == E_STALE);
+	check(say_register(st.c, 7, 1) == E_STALE);
+	st.epoch--;
+	check(say_register(st.c, 7, 1) == 0);
+	check(say_heartbeat(st.c, 1, 0) == 0);
 	rpc_close(j.conn);
 	storage_away();
 }

@@ -587,7 +587,7 @@ static void mint(struct shard *sh, uint64_t domain, struct msg_get_ok *ret)
 	struct cap cap = { .job = domain, .ops = CAP_READ };
 
 	check(sh->large->policy.cap_key != NULL);
-	cap.until_ms = sys_wall_ms(sh->sys) + CAP_LIFE_MS;
+	cap.until_ms = shard_time_ms(sh) + CAP_LIFE_MS;
 	cap_mint(sh->large->policy.cap_key, &cap, sh->large->code);
 	ret->cap_job = domain;
 	ret->cap_until_ms = cap.until_ms;

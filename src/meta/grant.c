@@ -312,7 +312,7 @@ static int refuse_full(
 static void cap_fill(const struct shard *sh, struct cap *cap, uint8_t code[CAP_BYTES])
 {
 	check(sh->large->policy.cap_key != NULL);
-	cap->until_ms = sys_wall_ms(sh->sys) + CAP_LIFE_MS;
+	cap->until_ms = shard_time_ms(sh) + CAP_LIFE_MS;
 	cap_mint(sh->large->policy.cap_key, cap, code);
 }
 

@@ -73,6 +73,13 @@ struct reclaim {
 };
 
 enum { LIST_KEY_MAX = ROW_name_KEY_MAX + 8 }; /* a cursor is one longer than a name */
+/* clock.c */
+struct clock {
+	uint64_t base_ms, at_ns;      /* the time was base_ms at at_ns */
+	uint64_t mark_ms, mark_index; /* of the row, and the record that holds it */
+	uint64_t held_ms;             /* a mark that is committed */
+};
+
 struct shard {
 	struct sys *sys;
 	struct db *db;
@@ -81,6 +88,7 @@ struct shard {
 	struct group fibers;
 	int failed;          /* the code of shard_stop() */
 	uint64_t epoch;      /* under which it leads */
+	struct clock clock;
 	uint64_t life;       /* number of this start: slab slots of others are lost */
 	uint64_t seed;       /* of hashes that clients could otherwise make collide */
 	struct map buckets;  /* id -> struct bucket */
@@ -118,7 +126,14 @@ _Static_assert((int)ROW_packed_VALUE_MAX >= (int)ROW_inode_VALUE_MAX, "one room 
 _Static_assert((int)ROW_packed_VALUE_MAX >= (int)ROW_name_VALUE_MAX, "one room for all values");
 _Static_assert((int)ROW_FILE_BYTES_MAX >= (int)ROW_inode_VALUE_MAX, "it holds an inode's value");
 
+/* ---- clock.c ---- */
+int clock_load(struct shard *sh, struct err_note *note);
+void clock_keep(struct shard *sh); /* from time to time: the mark stays ahead */
+
 /* ---- shard.c ---- */
+/* A row of single values.  E_NOTFOUND. */
+int meta_read(struct shard *sh, struct bytes what, uint64_t *ret_value);
+void meta_write(struct shard *sh, struct bytes what, uint64_t value);
 /* A shard over rows that nobody serves (db_look.h): for its audit, which tells what is broken.
  * What it would write is written nowhere. */
 int shard_look(struct sys *s, struct db *db, void (*broken)(void *arg, const char *text), void *arg,

@@ -90,7 +90,7 @@ void shard_stop(struct shard *sh, int rc)
 
 /* ---- the start ---- */
 
-static int meta_read(struct shard *sh, struct bytes what, uint64_t *ret_value)
+int meta_read(struct shard *sh, struct bytes what, uint64_t *ret_value)
 {
 	struct row_meta row = { .what = what };
 	uint8_t key[ROW_meta_KEY_MAX];
@@ -105,7 +105,7 @@ static int meta_read(struct shard *sh, struct bytes what, uint64_t *ret_value)
 	return rc;
 }
 
-static void meta_write(struct shard *sh, struct bytes what, uint64_t value)
+void meta_write(struct shard *sh, struct bytes what, uint64_t value)
 {
 	struct row_meta row = { .what = what, .value = value };
 	uint8_t key[ROW_meta_KEY_MAX], room[ROW_meta_VALUE_MAX];
@@ -151,6 +151,7 @@ static int tidy(void *arg)
 			if (bucket_keep(sh))
 				more = true;
 			session_tidy(sh);
+			clock_keep(sh);
 		}
 		/* Never fiber_yield(): a fiber that stays ready keeps the turn, and with it the
 		 * log, from its end. */
@@ -200,7 +201,7 @@ static int load(struct shard *sh, struct err_note *note)
 {
 	int rc = load_rows(sh, note);
 
-	if (rc < 0)
+	if (rc < 0 || (rc = clock_load(sh, note)) < 0)
 		return rc;
 	rc = fiber_start(&sh->fibers, "tidy", tidy, sh);
 	return rc < 0 ? err_set(note, rc, "no fiber left") : 0;

@@ -56,6 +56,10 @@ uint64_t shard_seen(const struct shard *sh);
 int shard_failed(const struct shard *sh);     /* 0, or the code of shard_stop() */
 uint64_t shard_life(const struct shard *sh);  /* number of this start, from 1 */
 uint64_t shard_epoch(const struct shard *sh); /* as opened */
+/* The shard's time, in milliseconds: goes on whoever leads, and never goes back.  The first is for
+ * answers that wait for shard_seen(), the second for those that do not. */
+uint64_t shard_time_ms(const struct shard *sh);
+uint64_t shard_time_held_ms(struct shard *sh);
 PARKS int shard_settle(struct shard *sh, const struct shard_call *c, uint64_t until_ns);
 
 /* ---- sessions ---- */

@@ -3,6 +3,10 @@
  *
  *   connect ----> register ----> heartbeat each second ----> (lost) ----> wait, longer each time
  *
+ * Of several metadata nodes one leads (rpc/route.h).  When its connection breaks the others are
+ * asked at once; when it falls silent, or does not answer a heartbeat, they are asked too, and it
+ * is left if one of them lets us in.
+ *
  * Without an answer for LIMIT_STORE_FENCE_MS the server serves nobody, so that a delete may count
  * as done although the server could not be told. */
 #include "store/own.h"
@@ -15,7 +19,13 @@ enum {
 	BEAT_MS = 1000,
 	ANSWER_MS = 5000,
 	AGAIN_MS = 100,
+	AGAIN_SOON_MS = 5,
 	AGAIN_MS_MAX = 2000,
+	LISTEN_MS = 50,     /* between looks at a connection, where there are others to go to */
+	QUIET_MS = 250,     /* nothing came: is it still there? */
+	PING_MS = 100,      /* for the answer to that */
+	BEAT_LATE_MS = 500, /* for the answer to a heartbeat before the others are asked */
+	LOOK_MS = 500,      /* for them to say whether they lead */
 	INFOS_BYTES = 16 << 10,
 	PAGE_MAX = 4096,
 };
@@ -32,15 +42,6 @@ uint64_t link_shard_ms(const struct store *st)
 	uint64_t now_ns = loop_now_ns(sys_loop(st->sys));
 
 	return st->shard_ms + (now_ns > st->heard_ns ? now_ns - st->heard_ns : 0) / SYS_MS;
-}
-
-static int epoch_check(struct store *st, uint64_t epoch, struct err_note *note)
-{
-	if (epoch < st->epoch)
-		return err_set(
-			note, E_STALE, "epoch %llu, heard of %llu", ULL(epoch), ULL(st->epoch));
-	st->epoch = epoch;
-	return 0;
 }
 
 /* ---- what the controller asks of us ---- */
@@ -131,7 +132,7 @@ static void on_extent_drop(void *store, struct rpc_request *r)
 
 	if (rc < 0)
 		err_set(&note, rc, "extent_drop cannot be decoded");
-	else if ((rc = epoch_check(store, m.epoch, &note)) == 0)
+	else if ((rc = epoch_keep(store, m.epoch, &note)) == 0)
 		rc = drop_extents(store, &m, &note);
 	if (rc < 0)
 		rpc_reply_error(r, rc, &note, RPC_NOW);
@@ -167,7 +168,7 @@ static void on_egroup_drop(void *store, struct rpc_request *r)
 	if (rc < 0)
 		err_set(&note, rc, "egroup_drop cannot be decoded");
 	else
-		rc = epoch_check(store, m.epoch, &note);
+		rc = epoch_keep(store, m.epoch, &note);
 	while (rc == 0 && sub_extent_id_next(&m.egroups, &id)) {
 		int one = drop_egroup(store, id.egroup, &note);
 
@@ -301,14 +302,15 @@ static PARKS int enroll(struct store *st, uint8_t *room, struct err_note *note)
 		.local = text(st->local),
 		.host = text(sys_boot_id(st->sys)),
 		.rack = text(st->opts->rack),
-		.devices = infos(st, room, rpc_conn_version(c)) };
+		.devices = infos(st, room, rpc_conn_version(c)),
+		.epoch = st->epoch };
 	struct rpc_call call = { .op = OP_store_register, .plain = true, .msg = &m };
 	struct msg_store_ok ok;
 	int rc = rpc_ask(c, &call, OP_store_ok, &ok, sys_after(st->sys, ANSWER_MS * SYS_MS), note);
 
 	if (rc == 0 && ok.cap_key.len != CAP_KEY_BYTES)
 		rc = err_set(note, E_CORRUPT, "a key of %zu bytes", ok.cap_key.len);
-	if (rc == 0 && (rc = epoch_check(st, ok.epoch, note)) == 0) {
+	if (rc == 0 && (rc = epoch_keep(st, ok.epoch, note)) == 0) {
 		memcpy(st->key, ok.cap_key.p, CAP_KEY_BYTES);
 		st->number = ok.server;
 	}
@@ -337,13 +339,17 @@ static PARKS int beat(struct store *st, uint8_t *room, struct beat *last, struct
 		.cpu_permille = cpu_permille(st, last, sent_ns),
 		.net_in_bytes = counts.in_bytes,
 		.net_out_bytes = counts.out_bytes,
-		.devices = infos(st, room, rpc_conn_version(c)) };
+		.devices = infos(st, room, rpc_conn_version(c)),
+		.epoch = st->epoch };
 	struct rpc_call call = { .op = OP_heartbeat, .plain = true, .msg = &m };
 	struct msg_heartbeat_ok ok;
-	int rc = rpc_ask(c, &call, OP_heartbeat_ok, &ok, sent_ns + ANSWER_MS * SYS_MS, note);
+	int rc;
 
+	st->beat_ns = sent_ns;
+	rc = rpc_ask(c, &call, OP_heartbeat_ok, &ok, sent_ns + ANSWER_MS * SYS_MS, note);
+	st->beat_ns = 0;
 	if (rc == 0)
-		rc = epoch_check(st, ok.epoch, note);
+		rc = epoch_keep(st, ok.epoch, note);
 	if (rc == 0) {
 		st->shard_ms = ok.shard_time_ms;
 		st->heard_ns = sent_ns; /* from here on the controller counts at the latest */
@@ -352,41 +358,123 @@ static PARKS int beat(struct store *st, uint8_t *room, struct beat *last, struct
 	return rc;
 }
 
-static PARKS int connect_once(struct store *st, struct err_note *note)
+/* ---- who it is ---- */
+static PARKS int connect_to(struct store *st, enum route_how how, const char *except,
+	uint64_t wait_ms, struct rpc_conn **ret_c, struct err_note *note)
 {
-	static const struct rpc_service none;
-	struct rpc_service *svc = &st->reverse;
 	const char *name = st->opts->name != NULL ? st->opts->name : sys_host(st->sys);
-	struct rpc_connect o = { .addr = st->opts->controller,
-		.svc = svc,
+	struct rpc_connect o = { .svc = &st->reverse,
 		.group = &st->group,
 		.hello = { .role = ROLE_STORE, .token = st->opts->token, .name = text(name) } };
 	struct msg_hello_ok ok;
 
-	*svc = none;
-	svc->ops = ops;
-	svc->n_ops = sizeof ops / sizeof ops[0];
-	svc->arg = st;
-	return rpc_connect(
-		st->sys, &o, sys_after(st->sys, ANSWER_MS * SYS_MS), &st->controller, &ok, note);
+	return route_connect(&st->route, &o, how, except, sys_after(st->sys, wait_ms * SYS_MS),
+		ret_c, &ok, note);
 }
 
-/* Serves one connection to its end: why it ended. */
-static PARKS int attend(struct store *st, uint8_t *room, struct beat *last, bool *ret_enrolled,
+/* One that is behind us is not asked again before the others.  st->at: the last one. */
+static PARKS int connect_once(struct store *st, bool behind, struct err_note *note)
+{
+	int rc = E_NOTPRIMARY;
+
+	if (st->next != NULL) {
+		st->controller = st->next;
+		st->next = NULL;
+		rc = 0;
+	}
+	if (rc < 0 && behind)
+		rc = connect_to(st, ROUTE_ONCE, st->at, LOOK_MS, &st->controller, note);
+	if (rc < 0 && rc != E_CANCELED)
+		rc = connect_to(st, ROUTE_FIRST, NULL, ANSWER_MS, &st->controller, note);
+	if (rc == 0)
+		memcpy(st->at, route_name(&st->route), sizeof st->at);
+	return rc;
+}
+
+/* Whether it is time to ask the others. */
+static PARKS bool is_silent(struct store *st, struct rpc_conn *c, uint64_t *heard, uint64_t *at_ns)
+{
+	struct rpc_call ping = { .op = OP_ping, .plain = true, .msg = &(struct msg_ping){ } };
+	uint64_t now_ns = sys_now_ns(st->sys);
+	struct msg_ok ok;
+
+	if (st->beat_ns != 0 && now_ns - st->beat_ns > BEAT_LATE_MS * SYS_MS)
+		return true;
+	if (rpc_conn_heard(c) != *heard) {
+		*heard = rpc_conn_heard(c);
+		*at_ns = now_ns;
+	}
+	if (now_ns - *at_ns < QUIET_MS * SYS_MS)
+		return false;
+	(void)rpc_ask(c, &ping, OP_ok, &ok, sys_after(st->sys, PING_MS * SYS_MS), NULL);
+	rpc_call_fini(&ping);
+	return rpc_conn_open(c) && rpc_conn_heard(c) == *heard;
+}
+
+/* Ends with the connection, or ends it because another one leads. */
+static PARKS int listen_run(void *store)
+{
+	struct store *st = store;
+	struct rpc_conn *c = st->controller;
+	uint64_t heard = rpc_conn_heard(c), at_ns = sys_now_ns(st->sys), pause_ms = LISTEN_MS;
+
+	fiber_note(0, "notices silence");
+	while (fiber_sleep(sys_after(st->sys, pause_ms * SYS_MS)) == 0 && rpc_conn_open(c)) {
+		struct err_note note;
+
+		if (st->route.n == 1 || !is_silent(st, c, &heard, &at_ns)) {
+			pause_ms = LISTEN_MS;
+			continue;
+		}
+		if (!rpc_conn_open(c))
+			break;
+		if (connect_to(st, ROUTE_ONCE, st->at, LOOK_MS, &st->next, &note) == 0) {
+			sys_reached(st->sys, "a silent controller was left for one that leads");
+			if (rpc_conn_stream(c) != NULL)
+				sys_stream_shut(rpc_conn_stream(c));
+			break;
+		}
+		pause_ms = pause_ms * 2 < BEAT_MS ? pause_ms * 2 : BEAT_MS;
+	}
+	waitq_wake_all(&st->left);
+	return 0;
+}
+
+static PARKS int converse(struct store *st, uint8_t *room, struct beat *last, bool *ret_enrolled,
 	struct err_note *note)
 {
-	int rc = connect_once(st, note);
+	int rc = enroll(st, room, note);
 
-	if (rc < 0)
-		return rc;
-	rc = enroll(st, room, note);
 	while (rc == 0) {
 		rc = beat(st, room, last, note);
 		*ret_enrolled = *ret_enrolled || rc == 0;
 		if (rc == 0)
-			rc = fiber_sleep(sys_after(st->sys, BEAT_MS * SYS_MS));
+			rc = waitq_wait(&st->left, sys_after(st->sys, BEAT_MS * SYS_MS));
+		if (rc == E_TIMEOUT)
+			rc = 0;
+		if (rc == 0 && !rpc_conn_open(st->controller))
+			rc = err_set(note, E_CLOSED, "%s: the connection has ended", st->at);
 	}
+	return rc;
+}
+
+/* Serves one connection to its end: why it ended. */
+static PARKS int attend(struct store *st, uint8_t *room, struct beat *last, bool behind,
+	bool *ret_enrolled, struct err_note *note)
+{
+	struct group listener;
+	int rc = connect_once(st, behind, note);
+
+	if (rc < 0)
+		return rc;
+	group_init(&listener, sys_loop(st->sys));
+	listener.keep_going = true;
+	rc = fiber_start(&listener, "listener", listen_run, st);
+	if (rc == 0)
+		rc = converse(st, room, last, ret_enrolled, note);
 	fiber_shield(sys_after(st->sys, ANSWER_MS * SYS_MS));
+	group_cancel(&listener);
+	(void)group_wait(&listener);
 	rpc_close(st->controller);
 	fiber_unshield();
 	st->controller = NULL;
@@ -397,7 +485,7 @@ static void say(struct store *st, const char *what, const struct err_note *note)
 {
 	char line[400];
 
-	snprintf(line, sizeof line, "store: %s %s%s%s", what, st->opts->controller,
+	snprintf(line, sizeof line, "store: %s %.100s%s%s", what, route_name(&st->route),
 		note != NULL ? ": " : "", note != NULL ? note->text : "");
 	sys_log(st->sys, line);
 }
@@ -408,25 +496,32 @@ int link_run(void *store)
 	uint64_t again_ms = AGAIN_MS, chance;
 	struct beat last = { 0, 0 };
 	uint8_t *room = malloc(INFOS_BYTES);
-	bool told = false, enrolled;
+	bool told = false, behind = false, enrolled;
 	int rc = 0;
 
 	check(room != NULL);
+	st->reverse = (struct rpc_service){ .ops = ops, .n_ops = sizeof ops / sizeof ops[0],
+		.arg = st };
 	while (rc != E_CANCELED) {
 		struct err_note note = { "" };
 
 		enrolled = false;
-		rc = attend(st, room, &last, &enrolled, &note);
+		rc = attend(st, room, &last, behind, &enrolled, &note);
+		behind = rc == E_STALE;
 		if (rc == E_CANCELED)
 			break;
 		if (enrolled || !told)
 			say(st, "no controller at", &note);
 		told = true;
 		again_ms = enrolled ? AGAIN_MS : again_ms * 2;
+		if (st->next != NULL || (enrolled && st->route.n > 1))
+			again_ms = AGAIN_SOON_MS; /* somebody leads, or soon will */
 		again_ms = again_ms > AGAIN_MS_MAX ? AGAIN_MS_MAX : again_ms;
 		chance = sys_random(st->sys) % again_ms; /* servers do not come back in step */
 		rc = fiber_sleep(sys_after(st->sys, (again_ms + chance) * SYS_MS));
 	}
+	rpc_close(st->next);
+	st->next = NULL;
 	free(room);
 	return 0;
 }

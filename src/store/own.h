@@ -8,7 +8,7 @@
 #include "base/sums.h"
 #include "core/cap.h"
 #include "core/room.h"
-#include "rpc/rpc.h"
+#include "rpc/route.h"
 #include "store/slots.h"
 #include "store/store.h"
 #include "store/table.h"
@@ -192,8 +192,16 @@ struct store {
 	/* what the controller told */
 	uint8_t key[CAP_KEY_BYTES];
 	uint32_t number;
-	uint64_t epoch, shard_ms, heard_ns; /* shard_ms was true at heard_ns; 0: never heard */
+	uint64_t epoch; /* the highest, as on the medium */
+	uint64_t shard_ms, heard_ns; /* shard_ms was true at heard_ns; 0: never heard */
 	struct rpc_conn *controller;
+	struct route route;
+	char at[SYS_ADDR_MAX]; /* of controller */
+	struct rpc_conn *next; /* leads instead of the controller */
+	uint64_t beat_ns;      /* a heartbeat was sent then, and is not answered yet; 0: none */
+	struct waitq left;     /* woken when the connection to it has ended */
+	struct fiber_lock epoch_lock;
+	unsigned epoch_at; /* the block of its file */
 	struct rpc_service service, reverse; /* for clients; for the controller */
 };
 
@@ -337,6 +345,11 @@ void handle_pin(void *store, struct rpc_request *r);
 void handle_unpin(void *store, struct rpc_request *r);
 void local_lost(struct client *c);      /* its pins and allocations end (I6) */
 void local_arena_gone(struct arena *a); /* tells the clients that know it */
+
+/* ---- epoch.c ---- */
+PARKS int epoch_open(struct store *st, struct err_note *note);
+/* 0 when the epoch is to be obeyed: then it is on the medium, if it is a higher one.  E_STALE. */
+PARKS int epoch_keep(struct store *st, uint64_t epoch, struct err_note *note);
 
 /* ---- link.c ---- */
 int link_run(void *store);                /* the fiber that keeps the controller */

@@ -240,7 +240,9 @@ static PARKS int start(struct store *st, struct err_note *note)
 		return rc;
 	if ((rc = tables_init(st)) < 0)
 		return err_set(note, rc, "the tables of a store");
-	if ((rc = uuid_open(st, note)) < 0)
+	if ((rc = route_init(&st->route, st->sys, o->controller, note)) < 0)
+		return rc;
+	if ((rc = uuid_open(st, note)) < 0 || (rc = epoch_open(st, note)) < 0)
 		return rc;
 	for (unsigned i = 0; i < o->n_devices; i++)
 		if ((rc = device_open(st, i, note)) < 0)
@@ -269,6 +271,8 @@ int store_new(struct sys *s, const struct store_opts *o, struct store **ret_st,
 	list_init(&st->fences_old_first);
 	list_init(&st->clients);
 	waitq_init(&st->buffers);
+	fiber_lock_init(&st->epoch_lock);
+	waitq_init(&st->left);
 	if ((rc = start(st, note)) < 0) {
 		store_free(st);
 		return rc;

@@ -25,8 +25,8 @@ struct store_opts {
 	const char *const *listen;
 	unsigned n_listen;
 	const char *advertise;   /* address told to clients instead of the bound one; NULL: that */
-	const char *controller;  /* address of the shard that leads */
-	struct bytes token;      /* for its hello: proof of the cluster; empty on a Unix socket */
+	const char *controller;  /* where the metadata is, as route_init() takes it */
+	struct bytes token;      /* for its hello: proof of the cluster; a Unix socket needs none */
 	const char *name;        /* for people; NULL: the host's */
 	const char *rack;        /* label of what fails together with this host; NULL: none */
 	/* Called once everything listens and the files were read, with the addresses as bound, in

@@ -30,6 +30,7 @@ static void on_register(void *arg, struct rpc_request *r)
 	check(m.incarnation != 0);
 	check((m.uuid_hi | m.uuid_lo) != 0);
 	check(m.addr.len > 4);
+	check(!c->follows);
 	c->conn = r->conn;
 	c->n_registered++;
 	c->incarnation = m.incarnation;
@@ -47,6 +48,7 @@ static void on_beat(void *arg, struct rpc_request *r)
 	check(m.server == 7);
 	while (sub_device_info_next(&m.devices, &d))
 		c->devices[d.device] = d;
+	c->heard_epoch = m.epoch;
 	if (c->silent) {
 		rpc_drop(r);
 		return;
@@ -55,9 +57,12 @@ static void on_beat(void *arg, struct rpc_request *r)
 	rpc_reply(r, OP_heartbeat_ok, &ok, bytes_of(NULL, 0), RPC_NOW);
 }
 
+static void on_ping(void *arg, struct rpc_request *r) { rpc_reply_ok(r, RPC_NOW); }
+
 static const struct rpc_op control_ops[] = {
 	{ OP_store_register, RPC_INLINE, on_register },
 	{ OP_heartbeat, RPC_INLINE, on_beat },
+	{ OP_ping, RPC_INLINE, on_ping },
 };
 
 static void on_lost(void *arg, struct rpc_conn *conn)
@@ -68,17 +73,25 @@ static void on_lost(void *arg, struct rpc_conn *conn)
 		c->conn = NULL;
 }
 
-static PARKS void control_open(struct world *w)
+static PARKS int on_hello(void *arg, struct rpc_conn *conn, const struct msg_hello *h,
+	struct msg_hello_ok *ret_ok, char ret_hint[SYS_ADDR_MAX], struct err_note *note)
 {
-	struct controller *c = &w->ctl;
+	const struct controller *c = arg;
+
+	return c->follows ? err_set(note, E_NOTPRIMARY, "another one leads") : 0;
+}
+
+void world_control_open(struct world *w, struct controller *c, const char *addr)
+{
 	const char *bound;
 
 	memset(c->key, 'k', sizeof c->key);
 	c->epoch = 3;
 	c->shard_ms = 1000000;
-	c->svc = (struct rpc_service){ .ops = control_ops, .n_ops = 2, .arg = c, .lost = on_lost };
+	c->svc = (struct rpc_service){ .ops = control_ops, .n_ops = 3, .arg = c, .lost = on_lost,
+		.hello = on_hello };
 	check(rpc_server_new(w->s, &c->svc, &c->server) == 0);
-	check(rpc_server_listen(c->server, w->control, &bound, NULL) == 0);
+	check(rpc_server_listen(c->server, addr, &bound, NULL) == 0);
 }
 
 /* ---- store ---- */
@@ -96,7 +109,7 @@ int world_store_try(struct world *w, struct err_note *note)
 	int rc;
 
 	w->o = (struct store_opts){ .dir = w->dir, .devices = w->devices, .n_devices = N_DEVICES,
-		.listen = w->listen, .n_listen = 2, .controller = w->control, .ready = on_ready,
+		.listen = w->listen, .n_listen = 2, .controller = w->controls, .ready = on_ready,
 		.arg = w };
 	if ((rc = store_new(w->s, &w->o, &w->st, note)) < 0)
 		return rc;
@@ -152,7 +165,9 @@ void world_begin(struct world *w, struct sys *s)
 	group_init(&w->group, sys_loop(s));
 	w->group.keep_going = true;
 	w->reverse = (struct rpc_service){ .ops = client_ops, .n_ops = 1, .arg = w };
-	control_open(w);
+	snprintf(w->control_2, sizeof w->control_2, "unix:%s/control2", f);
+	snprintf(w->controls, sizeof w->controls, "%s,%s", w->control, w->control_2);
+	world_control_open(w, &w->ctl, w->control);
 }
 
 void world_open(struct world *w, struct sys *s)
@@ -169,6 +184,7 @@ void world_close(struct world *w)
 		store_audit(w->st);
 	store_free(w->st);
 	rpc_server_free(w->ctl.server);
+	rpc_server_free(w->other.server);
 	rc = group_wait(&w->group);
 	check(rc == 0 || rc == E_CANCELED);
 }

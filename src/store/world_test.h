@@ -16,18 +16,20 @@ struct controller {
 	uint64_t incarnation;       /* as it last registered */
 	uint32_t n_registered, n_beats;
 	bool silent;                /* answers nothing */
+	bool follows;               /* another one leads */
+	uint64_t heard_epoch;       /* of the last beat */
 	struct sub_device_info devices[N_DEVICES]; /* of the last beat; paths are not kept */
 };
 
 struct world {
 	struct sys *s;
-	struct controller ctl;
+	struct controller ctl, other; /* other: only when a test opens it */
 	struct store *st;
 	struct store_opts o;
 	struct store_device devices[N_DEVICES];
 	struct group group;         /* of the clients' connections */
 	struct rpc_service reverse; /* what clients serve */
-	char dir[80], flash[80], disk[80], local[96], control[96];
+	char dir[80], flash[80], disk[80], local[96], control[96], control_2[96], controls[200];
 	const char *listen[2];
 	const char *tcp;            /* as bound */
 	uint32_t n_gone;            /* arena_gone that clients were told */
@@ -37,6 +39,7 @@ struct world {
 PARKS void world_begin(struct world *w, struct sys *s); /* all but the store */
 PARKS void world_open(struct world *w, struct sys *s);  /* until the store serves */
 PARKS int world_store_try(struct world *w, struct err_note *note); /* a code, then no store */
+PARKS void world_control_open(struct world *w, struct controller *c, const char *addr);
 PARKS void world_close(struct world *w);
 PARKS void world_store_open(struct world *w);
 PARKS struct rpc_conn *world_client(struct world *w, bool local);
