@@ -143,6 +143,8 @@ int db_take_back(struct db *db, uint64_t index, struct err_note *note)
 	check(db->follows);
 	check(index >= db->committed);
 	check(index <= db->written);
+	if (index == db->written)
+		return 0; /* nothing is taken back, and so nothing was synced for it */
 	db->holds_sync = true;
 	while (rc == 0 && db->syncing)
 		rc = wait_moved(db);
