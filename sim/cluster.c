@@ -16,6 +16,7 @@ enum {
 	STOP_SEC = 30,
 	AUDIT_SEC = 10,
 	CLOSE_SEC = 60,
+	LEAD_SEC = 60,
 };
 #define TICK_NS (50 * SYS_MS)
 #define MIB (UINT64_C(1) << 20)
@@ -66,34 +67,20 @@ static void look_over(struct cluster *cl, struct shard *sh)
 	cl->audit = false;
 }
 
-PARKS static int add_control(struct sys *s, struct server *m, struct err_note *note)
-{
-	struct control_opts o = { .key = m->cl->key };
-	struct control *ctl;
-	struct serve_guest guest;
-	int rc = control_new(s, serve_shard(m->v), &o, &ctl, note);
-
-	if (rc < 0)
-		return rc;
-	guest = control_guest(ctl);
-	serve_guest(m->v, &guest);
-	return 0;
-}
-
 PARKS static int serve(struct sys *s, struct server *m, struct err_note *note)
 {
 	struct cluster *cl = m->cl;
 	const char *bound;
-	int rc = 0;
+	int rc = serve_ready(m->v, sys_after(s, LEAD_SEC * SYS_SEC));
 
-	cl->life = shard_life(serve_shard(m->v));
-	look_over(cl, serve_shard(m->v));
-	if (cl->control)
-		rc = add_control(s, m, note);
+	if (rc == 0 && serve_shard(m->v) != NULL) {
+		cl->life = shard_life(serve_shard(m->v));
+		look_over(cl, serve_shard(m->v));
+	}
 	if (rc == 0)
 		rc = serve_listen(m->v, CLUSTER_ADDR, &bound, note);
 	while (rc == 0 && !m->failed && !cl->meta_stop) {
-		if (cl->audit)
+		if (cl->audit && serve_shard(m->v) != NULL)
 			look_over(cl, serve_shard(m->v));
 		rc = fiber_sleep(sys_after(s, TICK_NS));
 	}
@@ -106,10 +93,12 @@ static int meta_main(struct sys *s, void *arg)
 		.merge_every_ns = 300 * SYS_MS,
 		.log_segment_bytes = 256 << 10 };
 	struct server m = { .cl = arg };
-	struct serve_opts o = { .dir = "data/meta",
+	struct control_opts control = { .key = m.cl->key };
+	struct serve_opts o = { .replica = { .dir = "data/meta", .db = &rows },
 		.slab_bytes = SLAB_BYTES,
-		.db = &rows,
 		.auth = &everybody,
+		.guest = m.cl->control ? &control_guest : NULL,
+		.guest_arg = &control,
 		.failed = on_failed,
 		.arg = &m };
 	struct scenario *sc = m.cl->sc;

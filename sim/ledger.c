@@ -359,6 +359,7 @@ void ledger_got(struct ledger *l, struct key *k, struct look look, int rc, struc
 	case E_IO:
 	case E_FULL: /* the shard's log could not be written: its last words */
 	case E_STALE: /* its wall clock jumped back: servers know by the next heartbeat */
+	case E_NOTPRIMARY: /* for as long as the reader could wait */
 	case E_GONE:
 		break;
 	default:

@@ -62,11 +62,9 @@ static int meta_main(struct sys *s, void *arg)
 	struct db_opts rows = { .memtable_bytes_max = 64 << 10, .merge_every_ns = SYS_SEC,
 		.log_segment_bytes = 256 << 10 };
 	bool failed = false;
-	struct serve_opts o = { .dir = "/meta", .slab_bytes = 4 * MIB, .db = &rows,
-		.failed = on_failed, .arg = &failed };
 	struct control_opts co = { .key = w->key };
-	struct serve_guest guest;
-	struct control *ctl;
+	struct serve_opts o = { .replica = { .dir = "/meta", .db = &rows }, .slab_bytes = 4 * MIB,
+		.guest = &control_guest, .guest_arg = &co, .failed = on_failed, .arg = &failed };
 	struct serve *v;
 	const char *bound;
 	int rc = sys_mkdir(s, "/meta", NULL);
@@ -75,12 +73,9 @@ static int meta_main(struct sys *s, void *arg)
 		rc = serve_open(s, &o, &v, NULL);
 	if (rc < 0)
 		return rc;
-	rc = control_new(s, serve_shard(v), &co, &ctl, NULL);
-	if (rc == 0) {
-		guest = control_guest(ctl);
-		serve_guest(v, &guest);
-		rc = serve_listen(v, "tcp:meta:9234", &bound, NULL);
-	}
+	rc = serve_listen(v, "tcp:meta:9234", &bound, NULL);
+	if (rc == 0)
+		rc = serve_ready(v, sys_after(s, CALL_SEC * SYS_SEC));
 	while (rc == 0 && !failed) {
 		struct room_sum sum = room_sum(large_room(serve_shard(v)), 0, TIER_COUNT, 0);
 

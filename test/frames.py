@@ -17,7 +17,7 @@ ROW = re.compile(r"^(?:\t)?(MSG|SUB|END|END_SUB|F|B|S|L)\(([^)]*)\)", re.M)
 def tables():
     """{name: (op, fields)} and {op: name}; a field is (kind, name, type of a number or part)."""
     messages, ops = {}, {}
-    for source in ("common", "meta", "store", "control"):
+    for source in ("common", "meta", "store", "control", "replica"):
         with open(os.path.join(WIRE, source + ".def")) as f:
             text = re.sub(r"/\*.*?\*/", "", f.read(), flags=re.S)
         for what, arguments in ROW.findall(text):
@@ -28,11 +28,11 @@ def tables():
                 if what == "MSG":
                     ops[int(a[1])] = a[0]
             elif what == "F":
-                fields.append(("F", a[1], a[0]))
+                fields.append(("F", a[1], a[0], int(a[-1])))
             elif what in "BS":
-                fields.append(("B", a[0], None))
+                fields.append(("B", a[0], None, int(a[-1])))
             elif what == "L":
-                fields.append(("L", a[1], a[0]))
+                fields.append(("L", a[1], a[0], int(a[-1])))
     return messages, ops
 
 
@@ -56,8 +56,11 @@ def crc32c(data):
 
 
 def encode(name, values):
+    """As version 1 speaks, which all of this is written in."""
     out = b""
-    for kind, field, of in MESSAGES[name][1]:
+    for kind, field, of, since in MESSAGES[name][1]:
+        if since > 1:
+            continue
         value = values.get(field, 0 if kind == "F" else b"" if kind == "B" else [])
         if kind == "F":
             out += struct.pack(NUMBERS[of], value)
@@ -69,10 +72,12 @@ def encode(name, values):
     return out
 
 
-def decode(name, body, at=0):
+def decode(name, body, at=0, version=1):
     """(values, where they end)"""
     values = {}
-    for kind, field, of in MESSAGES[name][1]:
+    for kind, field, of, since in MESSAGES[name][1]:
+        if since > version:
+            continue
         if kind == "F":
             values[field], = struct.unpack_from(NUMBERS[of], body, at)
             at += struct.calcsize(NUMBERS[of])
@@ -85,7 +90,7 @@ def decode(name, body, at=0):
             at += 8
             values[field] = []
             for _ in range(n):
-                part, at = decode(of, body, at)
+                part, at = decode(of, body, at, version)
                 values[field].append(part)
     return values, at
 
@@ -153,10 +158,10 @@ class Wire:
 
     def frame(self):
         """(name, values, data, cookie) of the next one."""
-        magic, body, data, op, _, cookie, _, _ = HEADER.unpack(self.bytes(HEADER.size))
+        magic, body, data, op, version, cookie, _, _ = HEADER.unpack(self.bytes(HEADER.size))
         assert magic == MAGIC and body <= BODY_MAX and data <= DATA_MAX
         rest = self.bytes(body + data)
-        values, _ = decode(OPS[op], rest[:body])
+        values, _ = decode(OPS[op], rest[:body], version=version)
         return OPS[op], values, rest[body:], cookie
 
     def until_closed(self):

@@ -90,6 +90,8 @@ class Isolation(SharedHouseTest):
                               ("job_bill", {}), ("status", {})):
                 self.refused(wire, name, {"job": self.owner, **ask}, ("DENIED",))
             self.refused(wire, "job_register", {"name": b"more"}, ("DENIED",))
+            self.refused(wire, "scrub", {}, ("DENIED",))
+            self.refused(wire, "replica_say", {}, ("DENIED",))
             self.tried.add("job_list")
             self.assertEqual([j["job"] for j in wire.ask("job_list", {"max": 100})["jobs"]],
                              [self.thief])

@@ -26,7 +26,7 @@ void call_begin(const struct control *ctl, const struct rpc_request *r, struct s
 void answer(struct control *ctl, struct rpc_request *r, const struct shard_call *c, int rc,
 	uint16_t op, const void *msg)
 {
-	struct rpc_gate g = { shard_seen(ctl->sh), c->sync };
+	struct rpc_gate g = serve_gate(ctl->v, shard_seen(ctl->sh), c->sync);
 
 	if (rc < 0)
 		rpc_reply_error(r, rc, &c->note, g);
@@ -114,20 +114,6 @@ static void closed(void *arg, struct rpc_conn *c)
 	free(conn);
 }
 
-static PARKS void stop(void *arg) { control_free(arg); }
-
-struct serve_guest control_guest(struct control *ctl)
-{
-	return (struct serve_guest){ .ops = control_ops,
-		.n_ops = sizeof control_ops / sizeof control_ops[0],
-		.arg = ctl,
-		.auth = &ctl->auth,
-		.opened = opened,
-		.lost = lost,
-		.closed = closed,
-		.stop = stop };
-}
-
 /* ---- life ---- */
 static PARKS int tick(void *arg)
 {
@@ -157,7 +143,7 @@ static uint64_t ns_of(uint64_t given_ms, uint64_t default_ms)
 	return (given_ms != 0 ? given_ms : default_ms) * SYS_MS;
 }
 
-PARKS static int begin(struct control *ctl, const struct control_opts *o, struct err_note *note)
+PARKS static int take_in(struct control *ctl, const struct control_opts *o, struct err_note *note)
 {
 	int rc = 0;
 
@@ -174,38 +160,10 @@ PARKS static int begin(struct control *ctl, const struct control_opts *o, struct
 	return rc < 0 ? err_set(note, rc, "no fiber left") : 0;
 }
 
-int control_new(struct sys *s, struct shard *sh, const struct control_opts *o,
-	struct control **ret_ctl, struct err_note *note)
+static PARKS void end(void *arg)
 {
-	struct control *ctl = calloc(1, sizeof *ctl);
-	int rc;
+	struct control *ctl = arg;
 
-	check((o->key_file != NULL) != (o->key != NULL));
-	if (ctl == NULL)
-		return err_set(note, E_NOMEM, "no memory for a controller");
-	ctl->sys = s;
-	ctl->sh = sh;
-	ctl->auth = (struct auth){ resolve, ctl };
-	ctl->silent_ns = ns_of(o->server_silent_ms, LIMIT_SERVER_SILENT_MS);
-	ctl->gone_ns = ns_of(o->server_gone_ms, LIMIT_SERVER_GONE_MS);
-	ctl->fence_ns = ns_of(o->fence_ms, LIMIT_STORE_FENCE_MS);
-	ctl->born_ns = ctl->ticked_ns = ctl->saved_ns = sys_now_ns(s);
-	list_init(&ctl->conn_list);
-	list_init(&ctl->jobs);
-	group_init(&ctl->fibers, sys_loop(s));
-	ctl->fibers.keep_going = true;
-	if ((rc = begin(ctl, o, note)) < 0) {
-		control_free(ctl);
-		return rc;
-	}
-	*ret_ctl = ctl;
-	return 0;
-}
-
-void control_free(struct control *ctl)
-{
-	if (ctl == NULL)
-		return;
 	check(list_empty(&ctl->conn_list));
 	group_cancel(&ctl->fibers);
 	(void)group_wait(&ctl->fibers);
@@ -218,3 +176,42 @@ void control_free(struct control *ctl)
 	explicit_bzero(ctl->cap_key, sizeof ctl->cap_key);
 	free(ctl);
 }
+
+static PARKS int begin(const void *arg, struct serve *v, void **ret_guest, struct err_note *note)
+{
+	struct control *ctl = calloc(1, sizeof *ctl);
+	const struct control_opts *o = arg;
+	int rc;
+
+	check((o->key_file != NULL) != (o->key != NULL));
+	if (ctl == NULL)
+		return err_set(note, E_NOMEM, "no memory for a controller");
+	ctl->sys = serve_sys(v);
+	ctl->v = v;
+	ctl->sh = serve_shard(v);
+	ctl->silent_ns = ns_of(o->server_silent_ms, LIMIT_SERVER_SILENT_MS);
+	ctl->gone_ns = ns_of(o->server_gone_ms, LIMIT_SERVER_GONE_MS);
+	ctl->fence_ns = ns_of(o->fence_ms, LIMIT_STORE_FENCE_MS);
+	ctl->born_ns = ctl->ticked_ns = ctl->saved_ns = sys_now_ns(ctl->sys);
+	list_init(&ctl->conn_list);
+	list_init(&ctl->jobs);
+	group_init(&ctl->fibers, sys_loop(ctl->sys));
+	ctl->fibers.keep_going = true;
+	if ((rc = take_in(ctl, o, note)) < 0) {
+		end(ctl);
+		return rc;
+	}
+	*ret_guest = ctl;
+	return 0;
+}
+
+const struct serve_guest control_guest = {
+	.ops = control_ops,
+	.n_ops = sizeof control_ops / sizeof control_ops[0],
+	.begin = begin,
+	.resolve = resolve,
+	.opened = opened,
+	.lost = lost,
+	.closed = closed,
+	.end = end,
+};

@@ -116,6 +116,8 @@ static PARKS bool drop_some(struct server *s, struct batch *b)
 		rc = E_CLOSED;
 	if (rc == 0)
 		rc = send_all(s, conn, b);
+	if (rc == 0)
+		rc = shard_failed(s->ctl->sh); /* then whoever leads next sends them again */
 	if (rc == 0) {
 		large_dropped(s->ctl->sh, s->id, b->drops, b->n);
 		s->n_dropped += b->n;

@@ -19,18 +19,18 @@ static void open_all(void)
 {
 	/* A start reads whole segments: small ones, for there are many starts. */
 	static const struct db_opts db = { .log_segment_bytes = 1 << 18 };
-	struct serve_opts o = { .dir = "/meta", .slab_bytes = 16 * MIB, .db = &db };
-	struct control_opts co = { .key_file = "/key",
+	static const struct control_opts co = { .key_file = "/key",
 		.server_silent_ms = KIT_SILENT_MS,
 		.fence_ms = KIT_FENCE_MS,
 		.server_gone_ms = KIT_GONE_MS };
-	struct serve_guest guest;
+	struct serve_opts o = { .replica = { .dir = "/meta", .db = &db },
+		.slab_bytes = 16 * MIB,
+		.guest = &control_guest,
+		.guest_arg = &co };
 	const char *bound;
 
 	must(serve_open(kit.sys, &o, &kit.v, &kit.note));
-	must(control_new(kit.sys, serve_shard(kit.v), &co, &kit.ctl, &kit.note));
-	guest = control_guest(kit.ctl);
-	serve_guest(kit.v, &guest);
+	must(serve_ready(kit.v, sys_after(kit.sys, 10 * SYS_SEC)));
 	must(serve_listen(kit.v, address, &bound, &kit.note));
 	must(kit_connect(NULL, 0, NULL, &kit.admin));
 }

@@ -13,7 +13,6 @@ enum { KIT_SILENT_MS = 1000, KIT_FENCE_MS = 2000, KIT_GONE_MS = 4000, MIB = 1 <<
 struct kit {
 	struct sys *sys;
 	struct serve *v;
-	struct control *ctl;
 	struct group g;         /* of the connections */
 	struct rpc_conn *admin;
 	uint64_t clients;

@@ -67,10 +67,10 @@ struct server {
 
 struct control {
 	struct sys *sys;
+	struct serve *v;
 	struct shard *sh;
 	struct group fibers;
 	uint8_t key[TOKEN_KEY_BYTES], cap_key[TOKEN_KEY_BYTES];
-	struct auth auth;
 	uint64_t silent_ns, gone_ns, fence_ns;
 	uint64_t born_ns, ticked_ns, saved_ns;
 	struct map conns;       /* struct rpc_conn -> struct conn */

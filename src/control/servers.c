@@ -235,5 +235,7 @@ void on_heartbeat(void *arg, struct rpc_request *r)
 	s->cpu_permille = m.cpu_permille;
 	note_devices(s, m.devices);
 	hear(s);
-	rpc_reply(r, OP_heartbeat_ok, &ok, bytes_of(NULL, 0), RPC_NOW);
+	/* Only from who surely leads: else a server would not fence itself while the next one that
+	 * leads counts on it. */
+	rpc_reply(r, OP_heartbeat_ok, &ok, bytes_of(NULL, 0), serve_gate(ctl->v, 0, false));
 }

@@ -316,7 +316,11 @@ static PARKS void leave_set(struct replicate *r, uint64_t until_ns)
 	if (until_ns > soon_ns)
 		until_ns = soon_ns;
 	replicate_step(r, &ev);
-	while (rc == 0 && r->core.state.now == REPLICA_MEMBER && r->core.leader.id != 0)
+	/* Fenced: what it says to its heir may still be on the way, and ends with the
+	 * connections. */
+	while (rc == 0 &&
+		(r->core.state.now == REPLICA_FENCED ||
+			(r->core.state.now == REPLICA_MEMBER && r->core.leader.id != 0)))
 		rc = wait_change(r, until_ns);
 }
 

@@ -4,32 +4,11 @@
  * They run in the reader's fiber.  Two kinds of requests are answered later, by a fiber of their
  * own that is cancelled when the connection is lost: a get that waits for a name, and what took
  * bytes away that storage servers have yet to drop. */
-#include "meta/serve.h"
-#include "base/check.h"
 #include "base/limit.h"
 #include "meta/large.h"
-#include "rpc/rpc.h"
+#include "meta/serve_own.h"
 #include <stdlib.h>
 
-enum { SERVE_OPS_MAX = 64 };
-struct serve {
-	struct sys *sys;
-	struct group rows_fibers;
-	struct db *rows;
-	struct shard *sh; /* NULL: not open yet, or no more */
-	struct rpc_server *server;
-	struct rpc_service service;
-	struct serve_opts opts;
-	struct group laters;
-	struct serve_guest guest; /* all zero: nobody */
-	struct rpc_op ops[SERVE_OPS_MAX];
-	uint64_t written, synced; /* as the shard said last */
-};
-struct conn {
-	struct principal who;
-	struct session *session;
-	struct list laters;
-};
 struct later {
 	struct serve *v;
 	struct list link;    /* in its connection's laters */
@@ -51,25 +30,38 @@ struct settle {
 	struct msg_put_ok ok; /* nothing for OP_ok */
 };
 
-static void begin(const struct serve *v, struct shard_call *c, const struct rpc_request *r)
+bool deny_replica(struct rpc_request *r)
+{
+	struct err_note note;
+
+	err_set(&note, E_DENIED, "a replica asks nothing of the shard");
+	rpc_reply_error(r, E_DENIED, &note, RPC_NOW);
+	return true;
+}
+
+/* False: it was refused. */
+static bool begin(const struct serve *v, struct shard_call *c, struct rpc_request *r)
 {
 	const struct conn *conn = rpc_conn_get(r->conn);
 
+	if (conn->replica)
+		return !deny_replica(r);
 	c->who = conn->who;
 	c->session = conn->session;
 	c->number = (r->cookie & FRAME_COOKIE_PLAIN) != 0 ? 0 : r->cookie;
 	c->version = rpc_conn_version(r->conn);
 	c->sync = false;
 	c->ticket = large_ticket(v->sh);
+	return true;
 }
 
 static void answer_at(struct serve *v, struct rpc_request *r, const struct shard_call *c, int rc,
 	uint16_t op, const void *msg, struct bytes data, uint64_t seen)
 {
-	struct rpc_gate g = { seen, c->sync };
+	struct rpc_gate g = RPC_NOW; /* says nothing about what was not written */
 
-	if (shard_failed(v->sh) != 0 || rc == E_FULL || rc == E_BUSY)
-		g = RPC_NOW; /* it says nothing about what was not written */
+	if (shard_failed(v->sh) == 0 && rc != E_FULL && rc != E_BUSY)
+		g = serve_gate(v, seen, c->sync);
 	if (rc < 0)
 		rpc_reply_error(r, rc, &c->note, g);
 	else
@@ -179,7 +171,8 @@ static int decoded(struct shard_call *c, int rc)
 		struct shard_call c;                                                               \
 		int rc;                                                                            \
                                                                                                    \
-		begin(v, &c, r);                                                                   \
+		if (!begin(v, &c, r))                                                              \
+			return;                                                                    \
 		rc = decoded(&c, msg_##name##_get(r->body.p, r->body.len, r->version, &m));        \
 		if (rc == 0)                                                                       \
 			rc = shard_##name(v->sh, &c, &m, &ok);                                     \
@@ -194,7 +187,8 @@ static int decoded(struct shard_call *c, int rc)
 		struct shard_call c;                                                               \
 		int rc;                                                                            \
                                                                                                    \
-		begin(v, &c, r);                                                                   \
+		if (!begin(v, &c, r))                                                              \
+			return;                                                                    \
 		rc = decoded(&c, msg_##name##_get(r->body.p, r->body.len, r->version, &m));        \
 		if (rc == 0)                                                                       \
 			rc = shard_##name(v->sh, &c, &m);                                          \
@@ -223,7 +217,8 @@ static void on_put(void *arg, struct rpc_request *r)
 	struct msg_put m;
 	int rc;
 
-	begin(v, &c, r);
+	if (!begin(v, &c, r))
+		return;
 	rc = decoded(&c, msg_put_get(r->body.p, r->body.len, r->version, &m));
 	if (rc == 0)
 		rc = shard_put(v->sh, &c, &m, r->data, &ok);
@@ -275,7 +270,8 @@ static void on_get(void *arg, struct rpc_request *r)
 	struct msg_get m;
 	int rc;
 
-	begin(v, &c, r);
+	if (!begin(v, &c, r))
+		return;
 	rc = decoded(&c, msg_get_get(r->body.p, r->body.len, r->version, &m));
 	if (rc == 0) {
 		rc = shard_get(v->sh, &c, &m, &ok, &data);
@@ -294,7 +290,18 @@ static void on_ping(void *arg, struct rpc_request *r)
 	rpc_reply_ok(r, RPC_NOW);
 }
 
-static const struct rpc_op serve_ops[] = {
+void laters_lost(struct conn *conn)
+{
+	list_each (it, &conn->laters) {
+		struct later *l = container_of(it, struct later, link);
+
+		l->lost = true;
+		if (l->fiber != NULL)
+			fiber_cancel(l->fiber);
+	}
+}
+
+const struct rpc_op shard_ops[] = {
 	{ OP_ping, RPC_INLINE, on_ping },
 	{ OP_bucket_create, RPC_INLINE, on_bucket_create },
 	{ OP_bucket_open, RPC_INLINE, on_bucket_open },
@@ -313,227 +320,4 @@ static const struct rpc_op serve_ops[] = {
 	{ OP_grant_return, RPC_INLINE, on_grant_return },
 	{ OP_commit, RPC_INLINE, on_commit },
 };
-
-/* ---- connections ---- */
-
-static int who_is(const struct serve *v, struct rpc_conn *rc, const struct msg_hello *h,
-	struct principal *ret_who, struct err_note *note)
-{
-	const struct auth *auth = v->guest.auth != NULL ? v->guest.auth : v->opts.auth;
-	struct sys_stream *stream = rpc_conn_stream(rc);
-
-	if (h->token.len > 0 && auth == NULL)
-		return err_set(note, E_DENIED, "the token is nobody's");
-	if (h->token.len > 0)
-		return auth->resolve(auth->arg, h->token, ret_who, note);
-	if (stream == NULL || !sys_stream_local(stream))
-		return err_set(note, E_DENIED, "a token is needed");
-	if (sys_stream_uid(stream) != sys_uid(v->sys))
-		return err_set(note, E_DENIED, "another user's server: a token is needed");
-	*ret_who = (struct principal){ .admin = true };
-	return 0;
-}
-
-static int hello(void *arg, struct rpc_conn *rc, const struct msg_hello *h,
-	struct msg_hello_ok *ret_ok, char ret_hint[SYS_ADDR_MAX], struct err_note *note)
-{
-	struct conn *conn = calloc(1, sizeof *conn);
-	struct serve *v = arg;
-	int code;
-
-	if (conn == NULL)
-		return err_set(note, E_NOMEM, "no memory for a connection");
-	code = who_is(v, rc, h, &conn->who, note);
-	if (code == 0 && (h->client_hi != 0 || h->client_lo != 0)) {
-		code = session_open(v->sh, &conn->who, h->client_hi, h->client_lo, &conn->session);
-		if (code < 0)
-			err_set(note, code, "the client's session cannot be opened");
-	}
-	if (code == 0 && v->guest.opened != NULL)
-		code = v->guest.opened(v->guest.arg, rc, &conn->who, conn->session, note);
-	if (code < 0) {
-		session_close(v->sh, conn->session);
-		free(conn);
-		return code;
-	}
-	list_init(&conn->laters);
-	rpc_conn_set(rc, conn);
-	ret_ok->incarnation = shard_life(v->sh);
-	ret_ok->job = conn->who.admin ? 0 : conn->who.job;
-	ret_ok->last_number = conn->session != NULL ? session_last_number(conn->session) : 0;
-	return 0;
-}
-
-static void lost(void *arg, struct rpc_conn *rc)
-{
-	struct conn *conn = rpc_conn_get(rc);
-	struct serve *v = arg;
-
-	if (v->guest.lost != NULL)
-		v->guest.lost(v->guest.arg, rc);
-	list_each (it, &conn->laters) {
-		struct later *l = container_of(it, struct later, link);
-
-		l->lost = true;
-		if (l->fiber != NULL)
-			fiber_cancel(l->fiber);
-	}
-}
-
-static void closed(void *arg, struct rpc_conn *rc)
-{
-	struct conn *conn = rpc_conn_get(rc);
-	struct serve *v = arg;
-
-	check(list_empty(&conn->laters));
-	if (v->guest.closed != NULL)
-		v->guest.closed(v->guest.arg, rc);
-	session_close(v->sh, conn->session);
-	free(conn);
-}
-
-/* ---- life ---- */
-
-static void sealing(void *arg)
-{
-	struct serve *v = arg;
-
-	if (v->sh != NULL)
-		shard_sealing(v->sh);
-}
-
-static void moved(void *arg, uint64_t written, uint64_t synced)
-{
-	struct serve *v = arg;
-
-	v->written = written;
-	v->synced = synced;
-	if (v->sh != NULL)
-		shard_moved(v->sh, written, synced);
-	if (v->server != NULL)
-		rpc_release(v->server, written, synced);
-}
-
-static void failed(void *arg, int rc, const struct err_note *note)
-{
-	struct serve *v = arg;
-
-	if (v->sh != NULL)
-		shard_stop(v->sh, rc);
-	if (v->opts.failed != NULL)
-		v->opts.failed(v->opts.arg, rc, note);
-}
-
-static PARKS int open_rows(struct serve *v, struct err_note *note)
-{
-	struct db_opts o = v->opts.db != NULL ? *v->opts.db : (struct db_opts){ .dir = NULL };
-
-	o.dir = v->opts.dir;
-	o.sealing = sealing;
-	o.moved = moved;
-	o.failed = failed;
-	o.arg = v;
-	group_init(&v->rows_fibers, sys_loop(v->sys));
-	return db_open(v->sys, &v->rows_fibers, &o, &v->rows, note);
-}
-
-static PARKS int close_rows(struct serve *v, struct err_note *note)
-{
-	int rc;
-
-	shard_close(v->sh); /* told of records to its end */
-	v->sh = NULL;
-	rc = db_close(v->rows, note);
-	(void)group_wait(&v->rows_fibers);
-	return rc;
-}
-
-int serve_open(
-	struct sys *s, const struct serve_opts *o, struct serve **ret_v, struct err_note *note)
-{
-	struct serve *v = calloc(1, sizeof *v);
-	struct shard_opts so = { .slab_bytes = o->slab_bytes, .epoch = 1 };
-	int rc;
-
-	if (v == NULL)
-		return err_set(note, E_NOMEM, "no memory for a server");
-	v->sys = s;
-	v->opts = *o;
-	memcpy(v->ops, serve_ops, sizeof serve_ops);
-	v->service = (struct rpc_service){ .ops = v->ops,
-		.n_ops = sizeof serve_ops / sizeof serve_ops[0],
-		.arg = v,
-		.hello = hello,
-		.lost = lost,
-		.closed = closed };
-	group_init(&v->laters, sys_loop(s));
-	v->laters.keep_going = true;
-	if ((rc = open_rows(v, note)) < 0) {
-		free(v);
-		return rc;
-	}
-	if ((rc = shard_open(s, v->rows, &so, &v->sh, note)) < 0) {
-		(void)close_rows(v, NULL);
-		free(v);
-		return rc;
-	}
-	*ret_v = v;
-	return 0;
-}
-
-/* Every handler gets the service's argument: this one hands a request on with its guest's. */
-PARKS static void on_guest(void *arg, struct rpc_request *r)
-{
-	const struct serve *v = arg;
-	size_t i = 0;
-
-	while (v->guest.ops[i].op != r->op) {
-		i++;
-		check(i < v->guest.n_ops);
-	}
-	v->guest.ops[i].handle(v->guest.arg, r);
-}
-
-void serve_guest(struct serve *v, const struct serve_guest *g)
-{
-	check(v->server == NULL);
-	check(v->service.n_ops + g->n_ops <= SERVE_OPS_MAX);
-	v->guest = *g;
-	for (size_t i = 0; i < g->n_ops; i++)
-		v->ops[v->service.n_ops++] =
-			(struct rpc_op){ g->ops[i].op, g->ops[i].how, on_guest };
-}
-
-int serve_listen(struct serve *v, const char *addr, const char **ret_bound, struct err_note *note)
-{
-	int rc = 0;
-
-	if (v->server == NULL) {
-		rc = rpc_server_new(v->sys, &v->service, &v->server);
-		if (rc < 0)
-			return err_set(note, rc, "no room for a server");
-		rpc_release(v->server, v->written, v->synced);
-	}
-	return rpc_server_listen(v->server, addr, ret_bound, note);
-}
-
-int serve_close(struct serve *v, struct err_note *note)
-{
-	int rc;
-
-	if (v == NULL)
-		return 0;
-	rpc_server_free(v->server);
-	(void)group_wait(&v->laters);
-	v->server = NULL;
-	if (v->guest.stop != NULL)
-		v->guest.stop(v->guest.arg);
-	rc = close_rows(v, note);
-	free(v);
-	return rc;
-}
-
-struct shard *serve_shard(struct serve *v)
-{
-	return v->sh;
-}
+const size_t shard_n_ops = sizeof shard_ops / sizeof shard_ops[0];
