@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { ARGS_MAX = 48, PAUSE_MIN_MS = 100, PAUSE_MAX_MS = 5000, LIVED_S = 10 };
+enum { ARGS_MAX = 64, PAUSE_MIN_MS = 100, PAUSE_MAX_MS = 5000, LIVED_S = 10 };
 enum { LOOK_MS = 200, ORPHAN_END_MS = 5000, LINE_BYTES = 8192 };
 enum { SIGNAL_KILL = 9, SIGNAL_TERM = 15 };
 
@@ -94,6 +94,7 @@ static void add_all(struct etcd_child *e, const struct etcd_child_opts *o)
 	add_two(e, "--peer-trusted-ca-file", o->peer_tls.ca_file);
 	if (o->peer_tls.ca_file != NULL)
 		add(e, "--peer-client-cert-auth");
+	add_two(e, "--peer-cert-allowed-hostname", o->peer_tls.allowed_host);
 	add_number(e, "--heartbeat-interval", o->heartbeat_ms);
 	add_number(e, "--election-timeout", o->election_ms);
 	/* every change of a key is kept until it is compacted */

@@ -14,6 +14,9 @@
  * and for a client. */
 struct etcd_child_tls {
 	const char *ca_file, *cert_file, *key_file;
+	/* Of members only: certificates made out to it are let in, no others; NULL: all.  The door
+	 * of clients cannot be told so, for the gateway would refuse its own server. */
+	const char *allowed_host;
 };
 struct etcd_child_opts {
 	const char *name;     /* of the member */

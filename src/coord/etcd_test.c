@@ -464,7 +464,7 @@ static int certificates(void *arg)
 {
 	static char ca[PATH_BYTES + 16], other[PATH_BYTES + 16], crt[PATH_BYTES + 16],
 		key[PATH_BYTES + 16], bad_crt[PATH_BYTES + 16], bad_key[PATH_BYTES + 16];
-	struct etcd_child_tls tls = { ca, crt, key };
+	struct etcd_child_tls tls = { ca, crt, key, NULL };
 	struct sys_http_tls good = { ca, crt, key }, no_cert = { ca, NULL, NULL },
 			    other_ca = { other, crt, key };
 	struct coord_state st, to = contract_state(1, 1), now;
@@ -498,7 +498,7 @@ static int certificates(void *arg)
 	/* one whose certificate is for another address is not believed */
 	snprintf(bad_crt, sizeof bad_crt, "%s/wrong.crt", dir);
 	snprintf(bad_key, sizeof bad_key, "%s/wrong.key", dir);
-	tls = (struct etcd_child_tls){ NULL, bad_crt, bad_key };
+	tls = (struct etcd_child_tls){ NULL, bad_crt, bad_key, NULL };
 	member_start(&m, NULL, false, &tls);
 	while (coord_read(c, 0, in_ms(500), &st, &note) == E_UNAVAILABLE &&
 		strstr(note.text, "connect") != NULL)

@@ -64,7 +64,7 @@ static int alt_names(const struct cert_ask *a, char ret_text[ALT_NAMES_MAX], str
 		if (at[len] == '\0')
 			break;
 	}
-	return rc;
+	return rc < 0 ? rc : alt_add(ret_text, CERT_EVERY_NODE, strlen(CERT_EVERY_NODE), note);
 }
 
 /* ---- making ---- */
@@ -225,6 +225,8 @@ static void hosts_read(X509 *x, char ret_text[CERT_HOSTS_MAX])
 		else if (g->type == GEN_DNS && s->length < (int)sizeof one &&
 			memchr(s->data, '\0', (size_t)s->length) == NULL)
 			memcpy(one, s->data, (size_t)s->length);
+		if (strcmp(one, CERT_EVERY_NODE) == 0)
+			continue;
 		if (one[0] == '\0' || used + strlen(one) + 2 > CERT_HOSTS_MAX)
 			continue;
 		n = snprintf(ret_text + used, CERT_HOSTS_MAX - used, "%s%s", used > 0 ? "," : "",

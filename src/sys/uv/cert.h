@@ -18,6 +18,9 @@ enum {
 enum cert_role { CERT_AUTHORITY, CERT_NODE, CERT_CLIENT };
 
 struct cert_pem { char cert[CERT_PEM_MAX], key[CERT_KEY_MAX]; };
+/* Every node's certificate is made out to this name, too, and no client's: so programs that know
+ * nothing of URIs (etcd) can tell them apart. */
+#define CERT_EVERY_NODE "node.wadi.internal"
 struct cert_ask {
 	enum cert_role role;
 	const char *name;         /* of the authority, node or client */
