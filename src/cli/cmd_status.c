@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_status.c: status. */
 #include "cli/commands.h"
+#include "cli/nodes.h"
 #include "cli/words.h"
 #include <string.h>
 
@@ -236,5 +237,7 @@ void cmd_status(struct cli *c)
 		status_json(st);
 	else if (!c->quiet)
 		status_text(c, st);
+	if (!c->json && !c->quiet && st->resident_bytes > 0)
+		cmd_node_status_line(c);
 	wadi_status_free(st);
 }

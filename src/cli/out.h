@@ -10,6 +10,7 @@
 
 struct cli_roles;
 struct cli_fsck;
+struct cli_admin;
 struct meter;
 
 struct cli {
@@ -67,6 +68,7 @@ struct cli_roles {
 	int (*meta)(const struct cli *c);
 	int (*store)(const struct cli *c);
 	int (*fsck)(struct cli_fsck *v, struct err_note *note); /* 0 or an error; see fsck.h */
+	const struct cli_admin *admin; /* see nodes.h */
 };
 int cli_main(int argc, char **argv, const struct cli_roles *roles);
 #endif

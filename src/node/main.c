@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The wadi program: the command line, and the roles it can run. */
 #include "cli/out.h"
+#include "node/admin.h"
 #include "node/fsck.h"
 #include "node/node.h"
 
@@ -19,6 +20,9 @@ static int run(const struct cli *c, unsigned roles, uint64_t tiers_default)
 		.meta = c->a.text[O_meta],
 		.key_file = c->a.text[O_key_file],
 		.cert_dir = c->a.text[O_cert_dir],
+		.join = c->a.text[O_join],
+		.coord = c->a.text[O_coord],
+		.coord_login = c->a.text[O_coord_login],
 		.rack = c->a.text[O_rack],
 		.dram_bytes = bytes_of_tier(c, O_dram, tiers_default),
 		.flash_bytes = bytes_of_tier(c, O_flash, tiers_default),
@@ -51,7 +55,8 @@ static int run_store(const struct cli *c)
 
 int main(int argc, char **argv)
 {
-	static const struct cli_roles roles = { run_serve, run_meta, run_store, node_fsck };
+	static const struct cli_roles roles = { run_serve, run_meta, run_store, node_fsck,
+		&node_admin };
 
 	return cli_main(argc, argv, &roles);
 }

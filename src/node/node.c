@@ -2,6 +2,8 @@
 #include "node/node.h"
 #include "base/check.h"
 #include "client/client.h"
+#include "node/cluster.h"
+#include "node/join.h"
 #include "node/meta.h"
 #include "node/place.h"
 #include "node/store.h"
@@ -29,7 +31,7 @@ struct role {
 };
 
 struct serving {
-	const struct node_opts *o;
+	struct node_opts o;          /* with the roles that the cluster gives it */
 	struct sys *sys;             /* of the main loop */
 	struct place_found place;
 	struct role meta, store;
@@ -37,10 +39,11 @@ struct serving {
 	struct store_device devices[DEVICES_MAX];
 	struct meta_opts meta_opts;
 	struct store_opts store_opts;
-	char meta_addr[WHERE_LIST_MAX];   /* where a store finds its shard */
+	char meta_addr[WHERE_LIST_MAX]; /* where a store finds its shard; with commas */
+	struct cluster *cluster;     /* on the loop of meta; without one on the main loop */
 	struct group group;          /* watchers of the roles, and of signals */
 	struct waitq over;           /* one of them saw the end */
-	bool stopping;
+	bool stopping, in_cluster;   /* the latter: a storage server that has joined one */
 	int rc;                      /* of the role that ended by itself */
 	struct err_note note;
 };
@@ -67,6 +70,49 @@ static void role_ready(void *arg, const char *const *bound, unsigned n)
 	atomic_store(&r->ready, true);
 }
 
+/* What others are told: the host as the user wrote it, for certificates are made out to names, with
+ * the port that it got. */
+static void told_addr(const struct serving *sv, const char *bound, char ret_addr[WHERE_MAX])
+{
+	const char *tcp = sv->place.tcp;
+
+	if (tcp[0] == '\0' || strrchr(bound, ':') == NULL)
+		snprintf(ret_addr, WHERE_MAX, "%s", bound);
+	else
+		snprintf(ret_addr, WHERE_MAX, "%.*s%s", (int)(strrchr(tcp, ':') - tcp), tcp,
+			strrchr(bound, ':'));
+}
+
+static void meta_ready(void *arg, const char *const *bound, unsigned n)
+{
+	struct role *r = arg;
+	char addr[WHERE_MAX];
+
+	told_addr(r->all, bound[n - 1], addr);
+	cluster_address(r->all->cluster, addr);
+	role_ready(r, bound, n);
+}
+
+static void meta_replica(void *arg, struct replicate *r)
+{
+	cluster_replica(((struct role *)arg)->all->cluster, r);
+}
+
+PARKS static int cluster_start(struct serving *sv, struct sys *s, struct err_note *note)
+{
+	struct cluster_opts co = { .data = sv->place.data,
+		.meta_dir = sv->place.meta,
+		.coord = sv->o.coord,
+		.login_file = sv->o.coord_login,
+		.cert = sv->place.tcp[1] == 'l' ? sv->place.cert : "",
+		.key = sv->place.key_text,
+		.rack = sv->o.rack != NULL ? sv->o.rack : "",
+		.roles = (sv->o.roles & NODE_META ? NODE_RUNS_META : 0u) |
+			 (sv->o.roles & NODE_STORE ? NODE_RUNS_STORE : 0u) };
+
+	return cluster_open(s, &co, &sv->cluster, note);
+}
+
 /* Each door reads the certificates for itself. */
 PARKS static int role_tls(struct sys *s, struct role *r)
 {
@@ -80,9 +126,27 @@ PARKS static int role_tls(struct sys *s, struct role *r)
 static int meta_thread(struct sys *s, void *arg)
 {
 	struct role *r = arg;
+	struct serving *sv = r->all;
+	struct meta_opts *o = &sv->meta_opts;
 	int rc = role_tls(s, r);
 
-	return rc < 0 ? rc : meta_serve(s, &r->all->meta_opts, &r->note);
+	if (rc == 0)
+		rc = cluster_start(sv, s, &r->note);
+	if (rc < 0)
+		return rc;
+	o->coord = cluster_coord(sv->cluster);
+	o->id = cluster_id(sv->cluster);
+	o->first_target = cluster_first_target(sv->cluster);
+	o->ops = cluster_ops(&o->n_ops);
+	o->ops_arg = sv->cluster;
+	if (sv->place.tcp[0] != '\0' && strcmp(strrchr(sv->place.tcp, ':'), ":0") != 0)
+		cluster_address(sv->cluster, sv->place.tcp); /* others may wait for it already */
+	rc = meta_serve(s, o, &r->note);
+	fiber_shield(FOREVER); /* its etcd is stopped, or killed when it does not */
+	cluster_close(sv->cluster);
+	fiber_unshield();
+	sv->cluster = NULL;
+	return rc;
 }
 
 static int store_thread(struct sys *s, void *arg)
@@ -171,8 +235,9 @@ static void meta_prepare(struct serving *sv)
 	if (sv->place.tcp[0] != '\0')
 		sv->meta_listen[n++] = sv->place.tcp;
 	sv->meta_opts = (struct meta_opts){ .dir = sv->place.meta, .listen = sv->meta_listen,
-		.n_listen = n, .key_file = sv->place.key_path, .ready = role_ready,
-		.arg = &sv->meta };
+		.n_listen = n, .key_file = sv->place.key_path, .replica = meta_replica,
+		.token = bytes_of(sv->place.key_text, strlen(sv->place.key_text)),
+		.ready = meta_ready, .arg = &sv->meta };
 }
 
 static void device_add(struct serving *sv, uint8_t tier, uint64_t bytes, const char *dir)
@@ -186,6 +251,37 @@ static void device_add(struct serving *sv, uint8_t tier, uint64_t bytes, const c
 	sv->store_opts.n_devices = n + 1;
 }
 
+/* Where a storage server and this node's own client look for the one that leads: here first. */
+PARKS static int meta_find(struct serving *sv, struct err_note *note)
+{
+	struct member *m;
+	size_t n = 0;
+	int rc;
+
+	if (sv->o.roles & NODE_META) {
+		char told[WHERE_MAX];
+
+		told_addr(sv, sv->meta.bound[sv->place.tcp[0] != '\0'], told);
+		snprintf(sv->meta_addr, sizeof sv->meta_addr, "%s%s%s", sv->place.socket,
+			sv->place.tcp[0] != '\0' ? "," : "",
+			sv->place.tcp[0] != '\0' ? told : "");
+		return 0;
+	}
+	m = malloc(sizeof *m);
+	if (m == NULL)
+		return err_set(note, E_NOMEM, "%s", err_text(E_NOMEM));
+	rc = member_load(sv->sys, sv->place.data, m, note);
+	for (uint32_t i = 0; rc == 0 && i < m->n_seeds; i++)
+		if (n + strlen(m->seeds[i]) + 2 < sizeof sv->meta_addr)
+			n += (size_t)snprintf(sv->meta_addr + n, sizeof sv->meta_addr - n, "%s%s",
+				i > 0 ? "," : "", m->seeds[i]);
+	sv->in_cluster = rc == 0;
+	free(m);
+	if (rc == E_NOTFOUND)
+		rc = where_connect(sv->sys, sv->o.meta, sv->meta_addr, note);
+	return rc;
+}
+
 PARKS static int store_prepare(struct serving *sv, struct err_note *note)
 {
 	struct place_found *p = &sv->place;
@@ -197,28 +293,45 @@ PARKS static int store_prepare(struct serving *sv, struct err_note *note)
 		sv->store_listen[n++] = p->store_tcp;
 	sv->store_opts = (struct store_opts){ .dir = p->store, .devices = sv->devices,
 		.listen = sv->store_listen, .n_listen = n, .ready = role_ready, .arg = &sv->store,
-		.rack = sv->o->rack };
+		.rack = sv->o.rack };
 	device_add(sv, TIER_DRAM, p->dram_bytes, NULL);
 	device_add(sv, TIER_FLASH, p->flash_bytes, p->flash);
 	device_add(sv, TIER_DISK, p->disk_bytes, p->disk);
-	if (sv->o->roles & NODE_META) {
-		sv->store_opts.controller = p->socket;
-		return 0;
-	}
-	rc = where_connect(sv->sys, sv->o->meta, sv->meta_addr, note);
+	rc = meta_find(sv, note);
 	if (rc < 0)
 		return rc;
 	sv->store_opts.controller = sv->meta_addr;
-	if (strncmp(sv->meta_addr, "unix:", 5) != 0)
+	if (strncmp(sv->meta_addr, "unix:", 5) != 0 || strchr(sv->meta_addr, ',') != NULL)
 		sv->store_opts.token = bytes_of(p->key_text, strlen(p->key_text));
 	return 0;
 }
 
 /* ---- starting ---- */
+/* By the port that it got: its host is written as others see it. */
+static bool own_server_up(const struct serving *sv, const struct wadi_status *st)
+{
+	const char *own = sv->store.bound[sv->place.store_tcp[0] != '\0'];
+	const char *own_port = strrchr(own, ':');
+
+	for (uint32_t i = 0; i < st->n_servers; i++) {
+		const char *addr = st->servers[i].addr, *port = strrchr(addr, ':');
+
+		if (st->servers[i].state != SERVER_UP)
+			continue;
+		if (sv->place.store_tcp[0] == '\0' || (port != NULL && own_port != NULL &&
+				strcmp(port, own_port) == 0))
+			return true;
+	}
+	return false;
+}
+
 /* Clients are served once the shard has room to give. */
 PARKS static int joined_wait(struct serving *sv, struct err_note *note)
 {
-	struct client_opts co = { .addr = sv->place.socket, .name = "wadi serve", .wait = true };
+	struct client_opts co = { .addr = sv->meta_addr,
+		.key = bytes_of(sv->place.key_text, strlen(sv->place.key_text)),
+		.name = "wadi serve",
+		.wait = true };
 	uint64_t until_ns = sys_after(sv->sys, STARTING_MS * SYS_MS);
 	struct wadi_status *st;
 	struct client *c;
@@ -231,7 +344,7 @@ PARKS static int joined_wait(struct serving *sv, struct err_note *note)
 		rc = client_status(c, 0, until_ns, &st, note);
 		if (rc < 0)
 			break;
-		up = st->n_servers > 0 && st->servers[0].state == SERVER_UP;
+		up = own_server_up(sv, st);
 		wadi_status_free(st);
 		if (!up)
 			rc = fiber_sleep(sys_after(sv->sys, POLL_MS * SYS_MS));
@@ -242,25 +355,77 @@ PARKS static int joined_wait(struct serving *sv, struct err_note *note)
 	return rc;
 }
 
+PARKS static int meta_start(struct serving *sv, struct err_note *note)
+{
+	int rc;
+
+	meta_prepare(sv);
+	rc = role_start(sv, &sv->meta, "meta", meta_thread, note);
+	return rc < 0 ? rc : role_wait(sv, &sv->meta, note);
+}
+
+PARKS static int store_start(struct serving *sv, struct err_note *note)
+{
+	char addr[WHERE_MAX];
+	int rc = store_prepare(sv, note);
+
+	if (rc == 0)
+		rc = role_start(sv, &sv->store, "store", store_thread, note);
+	if (rc == 0)
+		rc = role_wait(sv, &sv->store, note);
+	if (rc < 0 || sv->o.roles & NODE_META)
+		return rc < 0 ? rc : joined_wait(sv, note);
+	if (!sv->in_cluster)
+		return 0;
+	rc = cluster_start(sv, sv->sys, note);
+	if (rc == 0) {
+		told_addr(sv, sv->store.bound[sv->place.store_tcp[0] != '\0'], addr);
+		cluster_address(sv->cluster, addr);
+	}
+	return rc;
+}
+
+PARKS static bool file_there(struct sys *s, const char *path)
+{
+	struct sys_file *f;
+
+	if (sys_open(s, path, SYS_READ, &f, NULL) < 0)
+		return false;
+	sys_close(f);
+	return true;
+}
+
+/* A node that has joined keeps the cluster's key with its data. */
+PARKS static bool own_key(struct serving *sv)
+{
+	char path[WHERE_MAX], key[WHERE_KEY_CHARS + 1];
+	bool there = where_join(sv->place.data, "cluster", path, NULL) == 0 &&
+		     file_there(sv->sys, path) &&
+		     where_join(sv->place.data, WHERE_KEY, path, NULL) == 0 &&
+		     where_key_read(sv->sys, path, key, NULL) == 0;
+
+	explicit_bzero(key, sizeof key);
+	return there;
+}
+
 PARKS static int start(struct serving *sv, struct err_note *note)
 {
-	int rc = place_find(sv->sys, sv->o, &sv->place, note);
+	unsigned roles = sv->o.roles;
+	int rc = place_data(sv->sys, &sv->o, &sv->place, note);
 
-	if (rc == 0 && (sv->o->roles & NODE_META)) {
-		meta_prepare(sv);
-		rc = role_start(sv, &sv->meta, "meta", meta_thread, note);
-		if (rc == 0)
-			rc = role_wait(sv, &sv->meta, note);
-	}
-	if (rc == 0 && (sv->o->roles & NODE_STORE)) {
-		rc = store_prepare(sv, note);
-		if (rc == 0)
-			rc = role_start(sv, &sv->store, "store", store_thread, note);
-		if (rc == 0)
-			rc = role_wait(sv, &sv->store, note);
-		if (rc == 0 && (sv->o->roles & NODE_META))
-			rc = joined_wait(sv, note);
-	}
+	if (rc == 0 && sv->place.cert[0] != '\0')
+		rc = where_tls(sv->sys, sv->place.cert, false, note);
+	if (rc == 0)
+		rc = join_cluster(sv->sys, &sv->o, &sv->place, &roles, note);
+	sv->o.roles = roles;
+	if (rc == 0 && own_key(sv))
+		sv->o.key_file = NULL; /* it was only to be let in with */
+	if (rc == 0)
+		rc = place_find(sv->sys, &sv->o, &sv->place, note);
+	if (rc == 0 && (roles & NODE_META))
+		rc = meta_start(sv, note);
+	if (rc == 0 && (roles & NODE_STORE))
+		rc = store_start(sv, note);
 	return rc;
 }
 
@@ -287,7 +452,7 @@ static void tier_line(const char *name, uint64_t bytes, const char *where)
 static void try_it(const struct serving *sv)
 {
 	puts("Try, in another terminal:");
-	if (node_elsewhere(sv->o))
+	if (node_elsewhere(&sv->o))
 		printf("  export WADI_URL=%s\n", sv->place.socket);
 	puts("  wadi bucket create hello\n"
 	     "  echo 'Hello, Wadi' | wadi put hello/world\n"
@@ -297,7 +462,7 @@ static void try_it(const struct serving *sv)
 static void banner(const struct serving *sv)
 {
 	const struct place_found *p = &sv->place;
-	unsigned roles = sv->o->roles;
+	unsigned roles = sv->o.roles;
 	char url[WHERE_MAX];
 
 	printf("wadi %s serves%s%s\n", wadi_version(), roles & NODE_META ? " metadata" : "",
@@ -352,10 +517,10 @@ PARKS static int serve_fiber(void *arg)
 	check(rc == 0);
 	rc = start(sv, &note);
 	if (rc == 0 && !sv->stopping) {
-		if (!sv->o->quiet)
+		if (!sv->o.quiet)
 			banner(sv);
-		if (sv->o->ready_fd >= 0)
-			dprintf(sv->o->ready_fd, "ready %s\n", sv->place.socket);
+		if (sv->o.ready_fd >= 0)
+			dprintf(sv->o.ready_fd, "ready %s\n", sv->place.socket);
 		say(sv->sys, "wadi: serving");
 		while (!sv->stopping)
 			waitq_wait(&sv->over, FOREVER);
@@ -368,6 +533,7 @@ PARKS static int serve_fiber(void *arg)
 	/* Storage first: what it still has to tell the shard finds it there. */
 	role_stop(sv, &sv->store);
 	role_stop(sv, &sv->meta);
+	cluster_close(sv->cluster);
 	group_cancel(&sv->group);
 	group_wait(&sv->group);
 	if (rc == 0)
@@ -387,7 +553,7 @@ int node_run(const struct node_opts *o)
 	sys_uv_files_raise();
 	sys_uv_confine();
 	if (sv != NULL) {
-		sv->o = o;
+		sv->o = *o;
 		rc = sys_uv_new(&sv->sys, &note);
 	}
 	if (rc < 0) {

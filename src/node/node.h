@@ -19,6 +19,9 @@ struct node_opts {
 	const char *meta;            /* url of the shard that a store joins; NULL: as clients do */
 	const char *key_file;        /* NULL: beside the user's own socket */
 	const char *cert_dir;        /* NULL: "cert" in data, when it is there */
+	const char *join;            /* "HOST[:PORT]" of a node to belong to; NULL: none */
+	const char *coord;           /* "etcd://..." of the user's own; NULL: none */
+	const char *coord_login;     /* a file for it, as in coord/open.h; may be NULL */
 	const char *rack;            /* label of what fails together with this host; may be NULL */
 	uint64_t dram_bytes, flash_bytes, disk_bytes;
 	int ready_fd;                /* -1: none; a line is written once clients are served */

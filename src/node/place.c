@@ -259,6 +259,22 @@ PARKS static int key_find(struct sys *s, const struct node_opts *o, struct place
 	return rc;
 }
 
+PARKS int place_data(struct sys *s, const struct node_opts *o, struct place_found *ret_p,
+	struct err_note *note)
+{
+	int rc;
+
+	memset(ret_p, 0, sizeof *ret_p);
+	rc = data_path(s, o, ret_p, note);
+	if (rc == 0)
+		rc = folder_make(s, ret_p->data, note);
+	if (rc == 0)
+		rc = cert_find(s, o, ret_p, note);
+	if (rc == 0)
+		rc = listen_parse(o, ret_p, note);
+	return rc;
+}
+
 PARKS int place_find(struct sys *s, const struct node_opts *o, struct place_found *ret_p,
 	struct err_note *note)
 {

@@ -20,6 +20,9 @@ struct place_found {
 	char key_text[WHERE_KEY_CHARS + 1]; /* "" when there is none */
 	uint64_t dram_bytes, flash_bytes, disk_bytes;
 };
+/* Finds where its data and its certificates are and where it listens: what a join needs. */
+PARKS int place_data(struct sys *s, const struct node_opts *o, struct place_found *ret_p,
+	struct err_note *note);
 /* Finds all of it and makes the folders and the key. */
 PARKS int place_find(struct sys *s, const struct node_opts *o, struct place_found *ret_p,
 	struct err_note *note);

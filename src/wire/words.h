@@ -33,5 +33,15 @@ enum wire_get_flags {
 };
 enum wire_latency { LATENCY_ANY = 0, LATENCY_SENSITIVE = 1, LATENCY_INSENSITIVE = 2 };
 enum wire_job_state { JOB_ACTIVE = 1, JOB_ENDING = 2, JOB_ENDED = 3 };
+enum wire_node_roles { NODE_RUNS_META = 1, NODE_RUNS_STORE = 2 };
+enum wire_node_flags {
+	NODE_NEW = 1,            /* has joined, and is not counted in the shard's target yet */
+	NODE_DRAIN = 2,          /* leaves: gets nothing new */
+	NODE_REMOVED = 4,        /* was; its id is never given again */
+	NODE_LEADS = 8,
+	NODE_IN_SYNC = 16,
+	NODE_CONNECTED = 32,     /* as the one that leads sees it */
+};
+enum wire_shard_move { SHARD_HANDOVER = 1, SHARD_TARGET = 2, SHARD_FORCE = 3 };
 enum wire_server_state { SERVER_UP = 1, SERVER_SILENT = 2, SERVER_GONE = 3 };
 #endif
