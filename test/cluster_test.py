@@ -1,0 +1,269 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Three commands make a cluster on three hosts, and nothing that befalls one of them is seen by a
+client as more than a delay: what was acknowledged is there, and the history is linearizable.
+
+  cluster_test.py --kills N      N kills of random processes, then the same judgement
+  cluster_test.py --etcd-stop S  all of etcd stopped for S seconds under load: no error
+  cluster_test.py --failover N   kills the primary N times, prints how long each took"""
+import argparse
+import os
+import random
+import signal
+import statistics
+import sys
+import time
+
+from cluster import Cluster, Load
+from house import PATIENCE, House, HouseTest, run, until
+
+
+class Survival(HouseTest):
+    def setUp(self):
+        super().setUp()
+        self.cluster = Cluster(self.house, 1)
+        self.addCleanup(self.house.end)
+        self.addCleanup(self.cluster.end)
+
+    def work(self, seed):
+        self.load = Load(self.cluster, clients=3, seed=seed)
+        self.addCleanup(setattr, self.load, "going", False)
+        return self.load
+
+    def fail_over(self, what, act, undo=None, of=None):
+        """Does it to the primary (or another node); how long until a change was acknowledged."""
+        node = of or self.cluster.primary
+        at = time.monotonic_ns()
+        act(node)
+        took = self.load.first_ack_after(time.monotonic_ns())
+        self.load.progress(15)
+        print(f"{what}: {took:.0f} ms to the next acknowledged change "
+              f"({(time.monotonic_ns() - at) / 1e6:.0f} ms to 15)")
+        if undo:
+            undo(node)
+        self.cluster.whole()
+        self.load.progress(15)
+
+    def test_a_cluster_of_three_survives_each(self):
+        cluster = self.cluster
+        load = self.work(1)
+        load.progress()
+        cluster.grow()                  # under load, as the next one
+        self.assertIn("neither may fail", cluster.wadi("node", "ls").stdout)
+        cluster.grow()
+        cluster.whole()
+        load.progress()
+        self.assertNotIn("fail", cluster.wadi("node", "ls").stdout)
+        load.stop()
+        self.assertEqual(load.errors, [])
+        for puppet in load.puppets:
+            puppet.leave()
+        load.judge()
+
+        load = self.work(2)
+        load.progress()
+        restart = (lambda node: node.start())
+        self.fail_over("kill -9 of the primary", lambda n: n.kill(), restart)
+        self.fail_over("kill -9 of a backup", lambda n: n.kill(), restart, cluster.backup())
+        self.fail_over("kill -9 of an etcd", lambda n: n.kill_etcd())
+        self.fail_over("SIGSTOP of the primary", lambda n: n.pause(), lambda n: n.resume())
+        self.fail_over("link of the primary down", lambda n: cluster.net.cable(n.number, "down"),
+                       lambda n: cluster.net.cable(n.number, "up"))
+        other = cluster.backup().number
+        self.fail_over("one-way cut of the primary",
+                       lambda n: cluster.net.deafen(n.number, other),
+                       lambda n: cluster.net.deafen(n.number, other, False))
+        # a planned stop hands over: an upgrade of the binary is a stop and a start, one by one
+        for node in list(cluster.nodes):
+            began = time.monotonic()
+            self.assertEqual(node.stop(), 0)
+            load.progress(10)
+            node.start()
+            cluster.whole()
+            print(f"node {node.number} stopped and started: {time.monotonic() - began:.1f} s")
+        load.stop()
+        self.assertEqual(load.errors, [])
+        print(load.judge())
+
+
+class Ways(HouseTest):
+    """Other ways to a cluster, and out of it again."""
+
+    def furnish(self, *args, **how):
+        cluster = Cluster(self.house, *args, **how)
+        self.addCleanup(self.house.end)
+        self.addCleanup(cluster.end)
+        return cluster
+
+    def test_with_certificates_and_a_fourth_that_stores(self):
+        cluster = self.furnish(3, hosts=4, tls=True)
+        cluster.whole()
+        client = cluster.puppet()
+        client("bucket", "b")
+        client("put", "b", "k", 100, 7)
+        cluster.grow()
+        fourth = cluster.look()["nodes"][3]
+        self.assertEqual((fourth["roles"], fourth["state"]), ("store", "stores"))
+        cluster.primary.kill()
+        self.assertEqual(client.get("b", "k"), (100, 7))
+        dead = next(n for n in cluster.nodes if not n.alive())
+        leads = cluster.primary
+        # out of the cluster: its number is gone for ever, and who comes back is somebody new
+        until("the dead one is left out", lambda: not cluster.look()["nodes"][
+            dead.number - 1]["in_sync"])
+        cluster.wadi("node", "rm", str(dead.number))
+        self.assertTrue(cluster.look()["nodes"][dead.number - 1]["removed"])
+        self.assertIn("neither may fail", cluster.wadi("node", "ls").stdout)
+        client("put", "b", "k", 100, 8)
+        cluster.wadi("shard", "handover")
+        until("another one leads", lambda: cluster.look()["primary"] not in (0, leads.number))
+        self.assertEqual(client.get("b", "k"), (100, 8))
+
+    def test_everything_is_stopped_and_started(self):
+        cluster = self.furnish(3)
+        cluster.whole()
+        client = cluster.puppet()
+        client("bucket", "b")
+        client("put", "b", "k", 100, 7)
+        for node in cluster.nodes:
+            node.kill()
+            node.kill_etcd()
+        for node in cluster.nodes:
+            node.start(wait=False)
+        for node in cluster.nodes:
+            node.until_ready()
+        cluster.whole()
+        self.assertEqual(client.get("b", "k"), (100, 7))
+        for node in cluster.nodes:
+            self.assertEqual(node.stop(), 0)
+        for node in cluster.nodes:
+            node.start(wait=False)
+        for node in cluster.nodes:
+            node.until_ready()
+        cluster.whole()
+        self.assertEqual(client.get("b", "k"), (100, 7))
+
+    def test_a_disk_that_is_full(self):
+        cluster = self.furnish(3, small_disk=[2])
+        cluster.whole()
+        cluster.wadi("shard", "handover", "2")
+        until("it leads", lambda: cluster.look()["primary"] == 2)
+        client = cluster.puppet()
+        client("bucket", "b")
+        node = cluster.nodes[1]
+        ballast = os.path.join(node.data, "ballast")
+        with open(ballast, "wb") as f:
+            try:
+                while True:
+                    f.write(bytes(1 << 20))
+                    f.flush()
+            except OSError:
+                pass
+        # with what was set aside for the log it goes on for a while; then another one leads
+        for i in range(1, 500):
+            client("put", "b", f"k{i % 10}", 4000, i, 16)
+        os.unlink(ballast)
+        for i in range(490, 500):
+            self.assertEqual(client.get("b", f"k{i % 10}"), (4000, i))
+        if not node.alive():
+            node.start()
+        cluster.whole()
+
+
+# ---- longer ones ----
+def long_run(what):
+    house = House()
+    cluster = Cluster(house, 3)
+    try:
+        cluster.whole()
+        load = Load(cluster)
+        load.progress()
+        what(cluster, load)
+        cluster.whole()
+        load.progress()
+        load.stop()
+        print(load.judge())
+        print(f"{len(load.errors)} errors to clients; {len(load.acks)} changes acknowledged")
+        for line in load.errors[:20]:
+            print("  ", line)
+        return 1 if load.errors else 0
+    finally:
+        if load := locals().get("load"):
+            load.going = False
+        cluster.end()
+        house.end()
+
+
+def kills(n, seed):
+    chance = random.Random(seed)
+
+    def work(cluster, load):
+        for i in range(n):
+            node = chance.choice(cluster.nodes)
+            if chance.random() < 0.3:
+                node.kill_etcd()
+            else:
+                node.kill()
+                load.progress(5)
+                node.start()
+            cluster.whole()
+            load.progress(5)
+            if i % 50 == 49:
+                print(f"{i + 1} kills, {len(load.acks)} changes", flush=True)
+    return work
+
+
+def etcd_stop(seconds):
+    def work(cluster, load):
+        for node in cluster.nodes:
+            node.kill_etcd(signal.SIGSTOP)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            load.progress(10)
+        for node in cluster.nodes:
+            node.kill_etcd(signal.SIGCONT)
+    return work
+
+
+def failovers(n, ret):
+    """Appends the milliseconds of each to ret; those that this machine itself delayed are None."""
+    def work(cluster, load):
+        for _ in range(n):
+            node = cluster.primary
+            at = time.monotonic_ns()
+            node.kill()
+            took = load.first_ack_after(at)
+            late = any(at / 1e9 - 0.1 < t < at / 1e9 + took / 1e3 + 0.1 for t, _ in load.late)
+            ret.append(None if late else took)
+            load.progress(5)
+            node.start()
+            cluster.whole()
+    return work
+
+
+def main():
+    options = argparse.ArgumentParser()
+    options.add_argument("--kills", type=int)
+    options.add_argument("--etcd-stop", type=float)
+    options.add_argument("--failover", type=int)
+    options.add_argument("--seed", type=int, default=1)
+    options.add_argument("names", nargs="*")
+    o = options.parse_args()
+    if o.kills:
+        sys.exit(long_run(kills(o.kills, o.seed)))
+    if o.etcd_stop:
+        sys.exit(long_run(etcd_stop(o.etcd_stop)))
+    if o.failover:
+        took = []
+        code = long_run(failovers(o.failover, took))
+        good = sorted(t for t in took if t is not None)
+        print(f"failover_p50 {statistics.median(good):.0f} ms, "
+              f"failover_p95 {good[int(len(good) * 0.95)]:.0f} ms, "
+              f"max {good[-1]:.0f} ms, {len(took) - len(good)} left out of {len(took)}")
+        sys.exit(code)
+    sys.argv = sys.argv[:1] + o.names
+    run(sys.modules["__main__"])
+
+
+if __name__ == "__main__":
+    main()
