@@ -223,8 +223,13 @@ void replica_copied(struct replica *r, struct replica_place place, uint64_t epoc
 	/* Rotten, it may still be in the set: it must not pass for sound with less (R9). */
 	if (r->rotten && r->mark.sound_boot == r->boot)
 		return;
-	if (!r->rotten && (replica_holds(r, place) || (r->found && place.index <= r->matched)))
+	if (!r->rotten && r->found && place.index <= r->matched)
 		return;
+	if (!r->rotten && replica_holds(r, place)) { /* so that is where to go on from */
+		if (r->leader.id != 0 && r->leader_epoch == r->mark.epoch)
+			replica_ack(r, 0, REPLICA_MISMATCH, place);
+		return;
+	}
 	replica_do(r, REPLICA_DO_INSTALL)->place = place;
 	r->cuts++;
 	r->last = place;

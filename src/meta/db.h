@@ -117,6 +117,13 @@ bool db_stuck(const struct db *db);      /* a record of this leader waits for ro
  * db_recent() finds them (tail.h), NULL: not here. */
 void db_keep_tail(struct db *db, size_t bytes_max);
 struct tail_record *db_recent(const struct db *db, uint64_t index);
+/* A copy of the tree, which stays as it is and stands for the record *ret_index; the log is kept
+ * from there on (unless the disk is full) until db_copy_done(), which removes it.  One at a time.
+ */
+struct tree;
+PARKS int db_copy_tree(struct db *db, struct tree **ret_copy, uint64_t *ret_index,
+	struct err_note *note);
+PARKS void db_copy_done(struct db *db, struct tree *copy);
 
 uint64_t db_seen(const struct db *db); /* index that covers everything applied so far */
 uint64_t db_written(const struct db *db);

@@ -124,6 +124,7 @@ static PARKS int let_go(struct db *db, struct err_note *note)
 	uint64_t keep = db->o.log_keep_bytes;
 	bool alone = db->full && db->old_index == 0;
 	struct tree_status st;
+	uint64_t index;
 	int rc = 0;
 
 	tree_status(db->tree, &st);
@@ -135,7 +136,10 @@ static PARKS int let_go(struct db *db, struct err_note *note)
 		alone = true;
 		rc = db->old_index != 0 ? db_old_drop(db, note) : 0;
 	}
-	return rc < 0 ? rc : log_cut(db->log, alone ? db->merged : db->old_index, note);
+	index = alone ? db->merged : db->old_index;
+	if (!alone && db->pinned && db->pin_index < index)
+		index = db->pin_index;
+	return rc < 0 ? rc : log_cut(db->log, index, note);
 }
 
 /* ---- a full disk ---- */
@@ -282,6 +286,21 @@ static PARKS int rest(struct db *db, struct err_note *note)
 	return tree_rest(db->tree, note);
 }
 
+/* For another replica. */
+static PARKS int copy_asked(struct db *db, struct err_note *note)
+{
+	int rc = tree_copy(db->tree, DB_SENT, note);
+
+	db->copy_rc = rc;
+	if (rc == E_FULL) /* what there was of it */
+		rc = tree_remove(db->sys, db->dir, DB_SENT, note);
+	db->copy_wanted = false;
+	db->pinned = db->copy_rc == 0;
+	db->pin_index = db->merged;
+	waitq_wake_all(&db->moved);
+	return rc;
+}
+
 /* ---- the merger ---- */
 struct pace {
 	uint64_t merge_ns; /* FOREVER: nothing to merge */
@@ -346,6 +365,8 @@ static PARKS int next_step(struct db *db, struct pace *p, struct err_note *note)
 	bool may_try = now_ns >= p->retry_ns;
 	int rc;
 
+	if (db->copy_wanted)
+		return copy_asked(db, note);
 	ask_to_freeze(db, p, now_ns);
 	if (db->rotten)
 		return rot(db, note);

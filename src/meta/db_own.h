@@ -101,6 +101,10 @@ struct db {
 	bool full;     /* the disk was: only what makes room is done */
 	bool stuck;    /* a record waits for room */
 	bool reserved; /* the file `reserve` is there */
+	bool copy_wanted; /* by db_copy_tree(): of the tree, under the name db_sent */
+	int copy_rc;
+	bool pinned;   /* the log is kept from pin_index on, for that copy */
+	uint64_t pin_index;
 	bool rotten;   /* a read found a row of the tree that nobody merged */
 };
 
@@ -136,6 +140,7 @@ PARKS int db_applier(void *arg);
 bool db_may_merge(const struct db *db, uint64_t index);
 
 /* ---- db_merge.c: the merger, and what it keeps ---- */
+#define DB_SENT "sent" /* the copy of the tree that is sent */
 PARKS int db_merger(void *arg);
 void db_freeze(struct db *db); /* the active memtable, which ends with a record; none is frozen */
 PARKS int db_merge_now(

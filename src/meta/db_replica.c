@@ -42,10 +42,13 @@ void db_sync_to(struct db *db, uint64_t index)
 
 void db_grew(struct db *db)
 {
+	uint64_t keep = db->old_index < db->merged ? db->old_index : db->merged;
 	struct log_place p = log_place(db->log);
 
 	places_add(&db->places, p.index, (struct place_at){ p.epoch, p.shard_chain });
-	places_forget(&db->places, db->old_index < db->merged ? db->old_index : db->merged);
+	if (db->pinned && db->pin_index < keep)
+		keep = db->pin_index;
+	places_forget(&db->places, keep);
 	tail_add(&db->tail, p.index, bytes_of(db->writing.room + LOG_HEADER_BYTES,
 		db->writing.len - LOG_HEADER_BYTES));
 }
@@ -165,6 +168,40 @@ int db_take_back(struct db *db, uint64_t index, struct err_note *note)
 		db->want_sync = index;
 	waitq_wake_one(&db->sync);
 	return 0;
+}
+
+/* ---- copies ---- */
+int db_copy_tree(struct db *db, struct tree **ret_copy, uint64_t *ret_index, struct err_note *note)
+{
+	int rc = db->full ? E_FULL : 0;
+
+	check(!db->copy_wanted);
+	check(!db->pinned);
+	if (rc < 0)
+		return err_set(note, rc, "%s: no room for a copy", db->dir);
+	db->copy_wanted = true;
+	waitq_wake_one(&db->merge);
+	while (rc == 0 && db->copy_wanted && !db->failed)
+		rc = wait_moved(db);
+	if (rc == 0)
+		rc = db->failed ? db->why_rc : db->copy_rc;
+	if (rc == 0)
+		rc = tree_open(db->sys, db->dir, DB_SENT, db->o.tree_bytes_max, ret_copy, note);
+	if (rc < 0) {
+		db->copy_wanted = db->pinned = false;
+		return err_set(note, rc, "%s: a copy of the tree", db->dir);
+	}
+	*ret_index = db->pin_index;
+	return 0;
+}
+
+void db_copy_done(struct db *db, struct tree *copy)
+{
+	struct err_note note;
+
+	tree_close(copy);
+	(void)tree_remove(db->sys, db->dir, DB_SENT, &note); /* else the next one replaces it */
+	db->pinned = false;
 }
 
 /* ---- applying ---- */

@@ -410,14 +410,17 @@ static PARKS void on_other(void *arg, struct rpc_request *r)
 	op_of(v->opts.ops, v->opts.n_ops, r->op)->handle(v->opts.ops_arg, r);
 }
 
-static PARKS void on_say(void *arg, struct rpc_request *r)
+static PARKS void on_replica(void *arg, struct rpc_request *r)
 {
 	const struct conn *conn = rpc_conn_get(r->conn);
 	struct serve *v = arg;
 	struct err_note note;
 
 	if (conn->replica && v->r != NULL) {
-		replicate_on_say(v->r, r);
+		if (r->op == OP_replica_say)
+			replicate_on_say(v->r, r);
+		else
+			replicate_on_copy(v->r, r);
 		return;
 	}
 	err_set(&note, E_DENIED, "only between replicas that serve");
@@ -439,7 +442,10 @@ static void add_ops(struct serve *v, const struct rpc_op *ops, size_t n, rpc_han
 /* ---- life ---- */
 static void init(struct serve *v, struct sys *s, const struct serve_opts *o)
 {
-	static const struct rpc_op say = { OP_replica_say, RPC_STREAM, on_say };
+	static const struct rpc_op replica_ops[] = {
+		{ OP_replica_say, RPC_STREAM, on_replica },
+		{ OP_replica_copy, RPC_FIBER, on_replica },
+	};
 
 	v->sys = s;
 	v->opts = *o;
@@ -449,7 +455,7 @@ static void init(struct serve *v, struct sys *s, const struct serve_opts *o)
 		.lost = lost,
 		.closed = closed };
 	add_ops(v, shard_ops, shard_n_ops, NULL);
-	add_ops(v, &say, 1, NULL);
+	add_ops(v, replica_ops, sizeof replica_ops / sizeof replica_ops[0], NULL);
 	if (o->guest != NULL)
 		add_ops(v, o->guest->ops, o->guest->n_ops, on_guest);
 	add_ops(v, o->ops, o->n_ops, on_other);

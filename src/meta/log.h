@@ -45,6 +45,8 @@ struct log_opts {
 	uint64_t segment_bytes;
 	uint64_t uuid_hi, uuid_lo;           /* for a new log; an old one keeps its own */
 	uint64_t must_uuid_hi, must_uuid_lo; /* not zero: another log is E_CORRUPT */
+	/* A new log begins behind this record (index, epoch, shard_chain); NULL: with index 1. */
+	const struct log_place *begin;
 	/* Replays what lies behind index `after` in order, log_place() being the place before.  A
 	 * negative code ends the opening with it.  durable: it was known to be synced. */
 	uint64_t after;

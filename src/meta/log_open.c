@@ -79,7 +79,7 @@ static PARKS int check_beginnings(struct opening *g)
 
 	if (l->n_segments > 0 && g->mark.seq == 0)
 		return err_set(g->note, E_CORRUPT, "%s/mark: no copy of it is valid", l->dir);
-	if (l->n_segments == 0 && (g->mark.lsn > 0 || o->after > 0))
+	if (l->n_segments == 0 && (g->mark.lsn > 0 || (o->after > 0 && o->begin == NULL)))
 		return err_set(g->note, E_CORRUPT, "the log in %s has lost its segments", l->dir);
 	if ((o->must_uuid_hi != 0 || o->must_uuid_lo != 0) &&
 		(o->must_uuid_hi != l->uuid_hi || o->must_uuid_lo != l->uuid_lo))
@@ -475,6 +475,10 @@ static PARKS int open_all(struct opening *g)
 	if (l->n_segments > 0 &&
 		((rc = read_all(g)) < 0 || (rc = check_mark(g)) < 0 || (rc = settle(g)) < 0))
 		return rc;
+	if (l->n_segments == 0 && g->o->begin != NULL)
+		l->place = (struct log_place){ .index = g->o->begin->index,
+			.epoch = g->o->begin->epoch,
+			.shard_chain = g->o->begin->shard_chain };
 	l->durable_lsn = l->place.lsn;
 	l->durable_chain = l->place.node_chain;
 	l->epoch++;

@@ -116,20 +116,26 @@ static PARKS int live_again(struct replicate *r, struct err_note *note)
 	return mark_file_write(r->sys, r->dir, &r->mark, note);
 }
 
-static PARKS int open_rows(struct replicate *r, const struct db_opts *limits, struct err_note *note)
+static void note_limits(struct replicate *r, const struct db_opts *limits)
 {
-	struct db_opts o = limits != NULL ? *limits : (struct db_opts){ 0 };
+	r->db_opts = limits != NULL ? *limits : (struct db_opts){ 0 };
+	r->db_opts.replica = true;
+	r->db_opts.sealing = sealing;
+	r->db_opts.moved = moved;
+	r->db_opts.grew = replicate_grew;
+	r->db_opts.failed = failed;
+	r->db_opts.arg = r;
+}
+
+int replicate_open_rows(struct replicate *r, struct err_note *note)
+{
+	char dir[REPLICATE_PATH_MAX];
 	uint64_t hi, lo;
 	int rc;
 
-	o.dir = r->dir;
-	o.replica = true;
-	o.sealing = sealing;
-	o.moved = moved;
-	o.grew = replicate_grew;
-	o.failed = failed;
-	o.arg = r;
-	if ((rc = db_open(r->sys, &r->db_fibers, &o, &r->db, note)) < 0)
+	mark_rows_dir(r->dir, r->mark.generation, dir);
+	r->db_opts.dir = dir; /* it is copied */
+	if ((rc = db_open(r->sys, &r->db_fibers, &r->db_opts, &r->db, note)) < 0)
 		return rc;
 	hi = log_uuid(db_log(r->db), &lo);
 	if (hi == r->mark.uuid_hi && lo == r->mark.uuid_lo)
@@ -151,17 +157,20 @@ static uint64_t boot_of(struct sys *s)
 
 static void start_core(struct replicate *r)
 {
-	struct log_place p = log_place(db_log(r->db));
+	struct log_place p = { 0 };
 	struct replica_event ev = { .kind = REPLICA_EV_START };
 
+	if (r->db != NULL)
+		p = log_place(db_log(r->db));
 	r->told = r->told_synced = r->valid = p.index;
-	check(db_log_synced(r->db) == p.index);
+	check(r->db == NULL || db_log_synced(r->db) == p.index);
 	ev.start = (struct replica_start){ .self = { r->id, r->mark.incarnation },
 		.boot = boot_of(r->sys),
 		.mark = r->mark.mark,
 		.last = { p.index, p.epoch, p.shard_chain },
 		.synced = p.index,
-		.commit = db_merged(r->db) };
+		.commit = r->db != NULL ? db_merged(r->db) : 0,
+		.rotten = r->db == NULL };
 	replicate_step(r, &ev);
 }
 
@@ -176,6 +185,7 @@ static int start_fibers(struct replicate *r)
 		{ "replica coord", coord_run },
 		{ "replica tick", tick_run },
 		{ "replica nodes", nodes_run },
+		{ "replica copier", copy_run },
 	};
 	int rc = 0;
 
@@ -216,7 +226,23 @@ static int init(struct replicate *r, struct sys *s, const struct replicate_opts 
 	waitq_init(&r->coord_q);
 	waitq_init(&r->changed);
 	waitq_init(&r->readers);
+	waitq_init(&r->copies_q);
+	fiber_lock_init(&r->mark_lock);
 	replica_init(&r->core, &r->limits, &(struct replica_log){ replicate_log_at, r });
+	return 0;
+}
+
+/* (R9) Others hold what is rotten here: the replica says so, and gets a copy.  Alone it cannot go
+ * on; nothing is touched. */
+static PARKS int begin_rotten(struct replicate *r, struct err_note *note)
+{
+	struct err_note ignored;
+	bool others = false;
+
+	if (coord_has_others(r, &others, &ignored) < 0 || !others)
+		return E_CORRUPT;
+	sys_reached(r->sys, "replicate: a rotten log, which others hold");
+	sys_log(r->sys, note->text);
 	return 0;
 }
 
@@ -225,8 +251,13 @@ static PARKS int open_all(struct replicate *r, const struct replicate_opts *o,
 {
 	int rc;
 
-	if ((rc = lock(r, note)) < 0 || (rc = live_again(r, note)) < 0 ||
-		(rc = open_rows(r, o->db, note)) < 0)
+	note_limits(r, o->db);
+	if ((rc = lock(r, note)) < 0 || (rc = live_again(r, note)) < 0)
+		return rc;
+	rc = replicate_open_rows(r, note);
+	if (rc == E_CORRUPT && r->db == NULL)
+		rc = begin_rotten(r, note);
+	if (rc < 0)
 		return rc;
 	if ((rc = nodes_read(r)) < 0)
 		return rc;
@@ -316,11 +347,10 @@ static PARKS void leave_set(struct replicate *r, uint64_t until_ns)
 	if (until_ns > soon_ns)
 		until_ns = soon_ns;
 	replicate_step(r, &ev);
-	/* Fenced: what it says to its heir may still be on the way, and ends with the
-	 * connections. */
-	while (rc == 0 &&
-		(r->core.state.now == REPLICA_FENCED ||
-			(r->core.state.now == REPLICA_MEMBER && r->core.leader.id != 0)))
+	/* Nobody leads yet: what was said to the heir may still be on the way, and would end with
+	 * the connections. */
+	while (rc == 0 && (r->core.state.now == REPLICA_FENCED ||
+				  r->core.state.now == REPLICA_MEMBER))
 		rc = wait_change(r, until_ns);
 }
 
@@ -380,6 +410,7 @@ int replicate_close(struct replicate *r, uint64_t until_ns, struct err_note *not
 	give_back(r);
 	peers_close(r);
 	wait_outside(r);
+	install_forget(r);
 	rc = db_close(r->db, note);
 	r->ended = true;
 	scribe_drop_all(r);

@@ -29,13 +29,14 @@ struct replicate_calls {
 	void (*failed)(void *arg, int rc, const struct err_note *note);
 };
 struct replicate_opts {
-	const char *dir;         /* of log, tree and the replica's own mark; made when missing */
+	/* Of log, tree and the replica's own mark; made when missing. */
+	const char *dir;
 	const struct db_opts *db; /* limits; its dir and calls are set here; NULL: defaults */
 	struct coord *coord;     /* outlives the replica */
 	uint32_t shard;
 	uint64_t id;             /* of this replica, which is its node's; not 0 */
-	/* The first state, when coord has none: this replica alone, and so many to become.  0: an
-	 * error, for somebody else begins. */
+	/* The first state, when coord has none: this replica alone, and so many to become.  0: it
+	 * waits until somebody else has begun. */
 	uint32_t first_target;
 	const struct replica_limits *limits; /* NULL: the defaults */
 	struct bytes token;      /* with which replicas greet each other */
@@ -45,6 +46,11 @@ struct replicate_opts {
 /* Returns when the log is open and the replica takes part; who leads is told by the calls. */
 PARKS int replicate_open(struct sys *s, const struct replicate_opts *o, struct replicate **ret_r,
 	struct err_note *note);
+/* The folder below which log and rows are: dir itself, or that of the copy that was put for them.
+ * E_NOTFOUND: no replica was ever here. */
+enum { REPLICATE_PATH_MAX = 512 };
+PARKS int replicate_rows_dir(struct sys *s, const char *dir, char ret_dir[REPLICATE_PATH_MAX],
+	struct err_note *note);
 /* Hands over when it leads and another could (until_ns at most), leaves the set, gives the rows
  * back, closes them.  When it returns replicate_on_say() is called no more.  NULL is fine. */
 PARKS int replicate_close(struct replicate *r, uint64_t until_ns, struct err_note *note);
@@ -52,6 +58,8 @@ PARKS int replicate_close(struct replicate *r, uint64_t until_ns, struct err_not
 /* What other replicas say comes as OP_replica_say over connections of ROLE_REPLICA with admin
  * rights, whoever leads: the server hands it on and this answers it.  RPC_STREAM. */
 PARKS void replicate_on_say(struct replicate *r, struct rpc_request *req);
+/* Likewise OP_replica_copy.  RPC_FIBER. */
+PARKS void replicate_on_copy(struct replicate *r, struct rpc_request *req);
 
 /* R8.  What the rows say now may be answered: no other replica can have changed them. */
 bool replicate_may_read(struct replicate *r);

@@ -46,8 +46,13 @@ static PARKS int begin_state(struct replicate *r, struct coord_state *ret_st, st
 		.target_size = r->first_target };
 	int rc;
 
-	if (r->first_target == 0)
-		return err_set(note, E_NOTFOUND, "nobody has begun shard %u", r->shard);
+	if (r->first_target == 0) {
+		err_set(note, E_NOTFOUND, "shard %u: waits for somebody to begin it", r->shard);
+		if (!r->said_nobody)
+			sys_log(r->sys, note->text);
+		r->said_nobody = true;
+		return E_NOTFOUND;
+	}
 	rc = coord_swap(r->coord, r->shard, 0, &first, sys_after(r->sys, REPLICATE_COORD_NS),
 		ret_st, note);
 	return rc == E_CONFLICT ? 0 : rc;
@@ -59,6 +64,17 @@ static PARKS int read_state(struct replicate *r, struct coord_state *ret_st, str
 	int rc = coord_read(r->coord, r->shard, until_ns, ret_st, note);
 
 	return rc == E_NOTFOUND ? begin_state(r, ret_st, note) : rc;
+}
+
+int coord_has_others(struct replicate *r, bool *ret_others, struct err_note *note)
+{
+	uint64_t until_ns = sys_after(r->sys, 5 * REPLICATE_COORD_NS);
+	struct coord_state st;
+	int rc = coord_read(r->coord, r->shard, until_ns, &st, note);
+
+	if (rc == 0)
+		*ret_others = st.n_in_sync > 1 || st.in_sync[0].id != r->id;
+	return rc;
 }
 
 int coord_knows(struct replicate *r, bool *ret_known, struct err_note *note)
@@ -91,7 +107,7 @@ static PARKS int swap_state(struct replicate *r, const struct coord_op *o,
 /* What cannot be waited out: the state will never be readable here. */
 static bool hopeless(int rc)
 {
-	return rc == E_GONE || rc == E_UNSUPPORTED || rc == E_NOTFOUND;
+	return rc == E_GONE || rc == E_UNSUPPORTED;
 }
 
 static PARKS int ask(struct replicate *r, const struct coord_op *o, struct err_note *note)

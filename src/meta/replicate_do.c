@@ -19,7 +19,7 @@ bool replicate_log_at(void *arg, uint64_t index, struct replica_place *ret_place
 		*ret_place = (struct replica_place){ index, at.epoch, at.chain };
 		return true;
 	}
-	if (index < log_reaches(db_log(r->db)))
+	if (r->installing || r->db == NULL || index < log_reaches(db_log(r->db)))
 		return false;
 	ret_place->index = index;
 	return db_place(r->db, index, &ret_place->epoch, &ret_place->chain);
@@ -60,11 +60,20 @@ static void cut(struct replicate *r, uint64_t index)
 	scribe_add(r, SCRIBE_CUT, index, NULL);
 }
 
+static void put_copy(struct replicate *r, const struct replica_place *place)
+{
+	places_begin(&r->ahead, place->index, (struct place_at){ place->epoch, place->chain });
+	r->installing = true;
+	scribe_add(r, SCRIBE_INSTALL, place->index, NULL);
+}
+
 /* ---- commits ---- */
 void replicate_commit(struct replicate *r)
 {
 	uint64_t commit = r->core.commit, synced = r->core.synced_commit;
 
+	if (r->installing || r->db == NULL)
+		return;
 	if (commit > r->valid)
 		commit = r->valid;
 	db_commit(r->db, commit, synced < commit ? synced : commit);
@@ -74,7 +83,8 @@ static void want_sync(struct replicate *r, uint64_t index)
 {
 	if (index > r->sync_to)
 		r->sync_to = index;
-	db_sync_to(r->db, r->sync_to);
+	if (!r->installing && r->db != NULL)
+		db_sync_to(r->db, r->sync_to);
 }
 
 /* ---- who leads ---- */
@@ -169,7 +179,10 @@ static void carry_out(struct replicate *r, const struct replica_do *d)
 		drop(r);
 		break;
 	case REPLICA_DO_COPY:
+		copy_ask(r, d->index);
+		break;
 	case REPLICA_DO_INSTALL:
+		put_copy(r, &d->place);
 		break;
 	case REPLICA_DO_REPORT:
 		report(r, d);
@@ -182,7 +195,7 @@ void replicate_do(struct replicate *r, const struct replica_todo *t)
 	for (uint32_t i = 0; i < t->n; i++)
 		carry_out(r, &t->items[i]);
 	/* what is handed over must come to an end first */
-	if (r->db_leads && !r->stopped)
+	if (r->lent && !r->stopped)
 		db_hold(r->db, r->core.handing != 0);
 }
 

@@ -8,6 +8,8 @@
 
 enum { SETTLE_MS = 4000, PROGRESS_MS = 2000, OPEN_TRIES = 100 };
 
+bool house_verbose;
+
 /* ---- the shard ---- */
 static struct bytes key_of(uint32_t row, uint8_t room[9])
 {
@@ -179,7 +181,20 @@ static int hello(void *arg, struct rpc_conn *c, const struct msg_hello *m,
 	return 0;
 }
 
-static const struct rpc_op ops[] = { { OP_replica_say, RPC_STREAM, on_say } };
+static void on_copy(void *arg, struct rpc_request *req)
+{
+	struct house_node *n = arg;
+
+	if (n->r != NULL)
+		replicate_on_copy(n->r, req);
+	else
+		rpc_reply_error(req, E_UNAVAILABLE, NULL, RPC_NOW);
+}
+
+static const struct rpc_op ops[] = {
+	{ OP_replica_say, RPC_STREAM, on_say },
+	{ OP_replica_copy, RPC_FIBER, on_copy },
+};
 
 static PARKS int open_coord(struct house_node *n, struct err_note *note)
 {
@@ -220,7 +235,7 @@ static PARKS int open_replica(struct house_node *n, struct err_note *note)
 		.merge_every_ns = h->merges ? SYS_SEC : 0,
 		.tree_bytes_max = 64 << 20,
 		.log_segment_bytes = 256 << 10,
-		.log_keep_bytes = 64 << 20 };
+		.log_keep_bytes = 512 << 10 };
 	struct replicate_opts o = { .dir = "/meta",
 		.db = &limits,
 		.coord = n->coord,
@@ -230,7 +245,7 @@ static PARKS int open_replica(struct house_node *n, struct err_note *note)
 		.token = bytes_of(n->h->token, strlen(n->h->token)),
 		.calls = &calls,
 		.arg = n };
-	struct rpc_service svc = { .ops = ops, .n_ops = 1, .arg = n, .hello = hello };
+	struct rpc_service svc = { .ops = ops, .n_ops = 2, .arg = n, .hello = hello };
 	char addr[32];
 	const char *bound;
 	int rc;
@@ -277,6 +292,16 @@ static int node_main(struct sys *s, void *arg)
 }
 
 /* ---- the house ---- */
+static void trace_line(void *arg, uint64_t now_ns, const char *node, const char *text)
+{
+	struct house *h = arg;
+
+	if (h->verbose && (strncmp(text, "log:", 4) == 0 || strstr(text, "kill") != NULL ||
+		strstr(text, "power") != NULL || strstr(text, "start") != NULL))
+		fprintf(stderr, "[%llu.%03llu] %s %s\n", (unsigned long long)(now_ns / SYS_MS),
+			(unsigned long long)(now_ns / SYS_US % 1000), node, text);
+}
+
 struct house *house_new(uint64_t seed, const struct sim_faults *f, uint32_t n_nodes)
 {
 	struct house *h = calloc(1, sizeof *h);
@@ -285,11 +310,13 @@ struct house *house_new(uint64_t seed, const struct sim_faults *f, uint32_t n_no
 	check(n_nodes <= HOUSE_NODES);
 	h->w = sim_new(seed, f);
 	h->p = prng_fork(seed, 71);
+	h->verbose = house_verbose;
+	sim_trace(h->w, trace_line, h);
 	h->n_nodes = n_nodes;
 	h->first_target = n_nodes;
 	h->value_bytes = 40;
 	h->token = "all replicas know this";
-	h->merges = n_nodes == 1;
+	h->merges = true;
 	h->cs = n_nodes > 1 ? coord_sim_new(h->w, seed, &coord_sim_quiet) : NULL;
 	for (uint32_t i = 0; i < n_nodes; i++) {
 		struct house_node *n = &h->nodes[i];
@@ -400,6 +427,8 @@ void house_settle(struct house *h)
 
 	h->quiet = false;
 	house_run(h, PROGRESS_MS * SYS_MS);
+	for (uint32_t i = 0; h->n_acked == acked && i < h->n_nodes; i++)
+		say_status(h, i);
 	check(h->n_acked > acked); /* progress */
 	house_run(h, SETTLE_MS * SYS_MS); /* all of them are in the set again */
 	h->quiet = true;

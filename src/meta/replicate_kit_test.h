@@ -47,6 +47,7 @@ struct house {
 	uint64_t n_leads, n_acked, n_synced, last_epoch, last_ack_ns;
 	const char *token;
 };
+extern bool house_verbose; /* of those to come: tells what happens */
 struct house *house_new(uint64_t seed, const struct sim_faults *f, uint32_t n_nodes);
 void house_free(struct house *h);
 void house_start(struct house *h, uint32_t i);

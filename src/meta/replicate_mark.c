@@ -8,7 +8,7 @@
 #include "meta/replicate_own.h"
 #include <stdio.h>
 
-enum { MARK_FILE_BYTES = 72, MARK_FILE_VERSION = 1, MARK_PATH_MAX = REPLICATE_DIR_MAX + 16 };
+enum { MARK_FILE_BYTES = 80, MARK_FILE_VERSION = 1, MARK_PATH_MAX = REPLICATE_DIR_MAX + 16 };
 static const uint64_t mark_magic = 0x4b52414d49444157; /* "WADIMARK" */
 
 static void path_of(const char *dir, const char *name, char to[MARK_PATH_MAX])
@@ -28,19 +28,21 @@ static void put(const struct mark_file *m, uint8_t to[MARK_FILE_BYTES])
 	put_le64(to + 40, m->mark.sound_boot);
 	put_le64(to + 48, m->uuid_hi);
 	put_le64(to + 56, m->uuid_lo);
-	put_le64(to + 64, hash64(mark_magic, to, MARK_FILE_BYTES - 8));
+	put_le64(to + 64, m->generation);
+	put_le64(to + 72, hash64(mark_magic, to, MARK_FILE_BYTES - 8));
 }
 
 static bool get(const uint8_t from[MARK_FILE_BYTES], struct mark_file *ret_m)
 {
 	if (le64(from) != mark_magic || le64(from + 8) != MARK_FILE_VERSION ||
-		le64(from + 64) != hash64(mark_magic, from, MARK_FILE_BYTES - 8))
+		le64(from + 72) != hash64(mark_magic, from, MARK_FILE_BYTES - 8))
 		return false;
 	*ret_m = (struct mark_file){ .id = le64(from + 16),
 		.incarnation = le64(from + 24),
 		.mark = { le64(from + 32), le64(from + 40) },
 		.uuid_hi = le64(from + 48),
-		.uuid_lo = le64(from + 56) };
+		.uuid_lo = le64(from + 56),
+		.generation = le64(from + 64) };
 	return true;
 }
 
@@ -88,7 +90,7 @@ int mark_file_write(struct sys *s, const char *dir, const struct mark_file *m,
 }
 
 /* A full disk is waited out: until then nothing is done under the new epoch. */
-static PARKS int write_mark(struct replicate *r, const struct mark_file *m, struct err_note *note)
+int mark_file_keep(struct replicate *r, const struct mark_file *m, struct err_note *note)
 {
 	int rc = mark_file_write(r->sys, r->dir, m, note);
 
@@ -115,15 +117,39 @@ int mark_run(void *arg)
 			continue;
 		}
 		r->mark_wanted = false;
+		if ((rc = fiber_lock(&r->mark_lock, FOREVER)) < 0)
+			break;
 		m = r->mark;
 		m.mark = r->marking;
-		if ((rc = write_mark(r, &m, &note)) < 0)
+		if ((rc = mark_file_keep(r, &m, &note)) == 0)
+			r->mark = m;
+		fiber_unlock(&r->mark_lock);
+		if (rc < 0)
 			break;
-		r->mark = m;
 		ev.mark = m.mark;
 		replicate_step(r, &ev);
 	}
 	if (rc != E_CANCELED)
 		replicate_fail(r, rc, &note);
 	return rc;
+}
+
+void mark_rows_dir(const char *dir, uint64_t generation, char ret_dir[REPLICATE_PATH_MAX])
+{
+	const char *name = generation == 0 ? "" : generation & 1 ? "/copy.1" : "/copy.2";
+	int n = snprintf(ret_dir, REPLICATE_PATH_MAX, "%s%s", dir, name);
+
+	check(n < REPLICATE_PATH_MAX);
+}
+
+int replicate_rows_dir(struct sys *s, const char *dir, char ret_dir[REPLICATE_PATH_MAX],
+	struct err_note *note)
+{
+	struct mark_file m;
+	int rc = mark_file_read(s, dir, &m, note);
+
+	if (rc < 0)
+		return rc;
+	mark_rows_dir(dir, m.generation, ret_dir);
+	return 0;
 }

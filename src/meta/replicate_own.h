@@ -11,7 +11,7 @@
 #include "wire/words.h"
 
 enum {
-	REPLICATE_DIR_MAX = 380,
+	REPLICATE_DIR_MAX = 360,
 	REPLICATE_NODES_MAX = 16,             /* with metadata, that are kept in mind */
 	REPLICATE_TAIL_BYTES = 32 << 20,      /* of records in memory, while there are others */
 	REPLICATE_TAKEN_BYTES_MAX = 64 << 20, /* came and wait to be written; then: not taken */
@@ -39,6 +39,7 @@ struct mark_file {
 	uint64_t id, incarnation;
 	struct replica_mark mark;
 	uint64_t uuid_hi, uuid_lo; /* of the log; 0: none yet */
+	uint64_t generation; /* of log and rows: how many copies were put for them */
 };
 
 /* ---- replicate_say.c: a message that came, with the records it brings ---- */
@@ -51,12 +52,14 @@ struct taken {
 };
 
 /* ---- replicate_scribe.c: what changes the log or who uses the rows, one at a time ---- */
-enum scribe_kind { SCRIBE_WRITE = 1, SCRIBE_CUT, SCRIBE_BEGIN, SCRIBE_LEAD, SCRIBE_FOLLOW };
+enum scribe_kind {
+	SCRIBE_WRITE = 1, SCRIBE_CUT, SCRIBE_BEGIN, SCRIBE_LEAD, SCRIBE_FOLLOW, SCRIBE_INSTALL,
+};
 struct scribe_item {
 	struct list link;
 	enum scribe_kind kind;
 	struct taken *taken; /* write: it holds a reference */
-	uint64_t index;      /* write: from; cut: behind; begin, lead: epoch */
+	uint64_t index;      /* write: from; cut: behind; begin, lead: epoch; install: of it */
 };
 
 /* ---- replicate_peer.c: another replica, as one talks to it ---- */
@@ -72,8 +75,17 @@ struct peer {
 	size_t queued_bytes, under_way_bytes;
 	struct waitq work;
 	struct log_reader *reader; /* NULL: what is sent is in memory */
+	bool reading;              /* in the log */
 	uint64_t again_ns;
 	bool moved, gone; /* its address has changed; it is no node any more */
+};
+
+/* ---- replicate_install.c: a copy on its way in ---- */
+struct incoming {
+	struct db_made *made; /* NULL: none */
+	uint64_t id;
+	uint32_t next; /* piece */
+	bool busy;     /* somebody is at it */
 };
 
 struct coord_op {
@@ -93,10 +105,11 @@ struct replicate {
 	size_t token_len;
 	struct replica core;
 	struct replica_limits limits;
-	bool stepping, ended;
+	bool stepping, ended, said_nobody;
 
 	/* rows and log */
-	struct db *db;
+	struct db *db; /* NULL: its log is rotten, or is being replaced */
+	struct db_opts db_opts;
 	struct group db_fibers;
 	struct sys_file *lock;
 	uint64_t told;         /* the last record that the core knows of as appended or written */
@@ -109,6 +122,13 @@ struct replicate {
 	bool db_leads;          /* db_lead() was called, db_follow() was not */
 	bool lent;              /* the rows are with calls.lead */
 	bool stopped;           /* which was told to stop */
+
+	/* copies */
+	struct incoming in;
+	bool installing, copying; /* in: decided, not done; out: one is being sent */
+	uint64_t copies[REPLICATE_NODES_MAX]; /* to whom */
+	uint32_t n_copies;
+	struct waitq copies_q;
 
 	/* scribe */
 	struct list items;
@@ -123,6 +143,7 @@ struct replicate {
 	struct replica_mark marking;
 	bool mark_wanted;
 	struct waitq mark_q, coord_q;
+	struct fiber_lock mark_lock; /* held while it is written */
 	struct coord_op asked;
 	struct coord_node nodes[REPLICATE_NODES_MAX];
 	uint32_t n_nodes;
@@ -138,6 +159,8 @@ struct replicate {
 void replicate_step(struct replicate *r, struct replica_event *ev);
 /* It cannot go on: nothing is said or written any more. */
 void replicate_fail(struct replicate *r, int rc, const struct err_note *note);
+/* Log and rows of the mark's generation. */
+PARKS int replicate_open_rows(struct replicate *r, struct err_note *note);
 
 /* ---- replicate_do.c ---- */
 void replicate_do(struct replicate *r, const struct replica_todo *t);
@@ -157,13 +180,27 @@ PARKS int mark_file_read(struct sys *s, const char *dir, struct mark_file *ret_m
 	struct err_note *note);
 PARKS int mark_file_write(struct sys *s, const char *dir, const struct mark_file *m,
 	struct err_note *note);
+/* As mark_file_write(), when there is room again. */
+PARKS int mark_file_keep(struct replicate *r, const struct mark_file *m, struct err_note *note);
 PARKS int mark_run(void *arg);
+void mark_rows_dir(
+	const char *dir, uint64_t generation, char ret_dir[REPLICATE_PATH_MAX]);
+
+/* ---- replicate_copy.c ---- */
+void copy_ask(struct replicate *r, uint64_t id);
+PARKS int copy_run(void *arg);
+
+/* ---- replicate_install.c ---- */
+PARKS int install(struct replicate *r, uint64_t index, struct err_note *note);
+void install_forget(struct replicate *r);
 
 /* ---- replicate_coord.c ---- */
 PARKS int coord_run(void *arg);
 PARKS int nodes_run(void *arg);
 PARKS int nodes_read(struct replicate *r);
 const struct coord_node *node_of(const struct replicate *r, uint64_t id); /* NULL: not known */
+/* Whether the set has a member besides this replica. */
+PARKS int coord_has_others(struct replicate *r, bool *ret_others, struct err_note *note);
 /* Whether the state names this replica as one that has run. */
 PARKS int coord_knows(struct replicate *r, bool *ret_known, struct err_note *note);
 
@@ -175,4 +212,6 @@ void peers_set(struct replicate *r); /* after r->nodes has changed */
 void peer_say(struct replicate *r, const struct replica_msg *m);
 PARKS void peers_close(struct replicate *r);
 struct peer *peer_of(const struct replicate *r, uint64_t id);
+/* Returns when nobody reads the log for another replica; nobody does while this one follows. */
+PARKS int peers_leave_log(struct replicate *r);
 #endif

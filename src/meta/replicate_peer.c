@@ -133,7 +133,7 @@ void peer_say(struct replicate *r, const struct replica_msg *m)
 	struct peer *p = peer_of(r, m->to.id);
 	struct say *s;
 
-	if (p == NULL || replaces(p, m))
+	if (p == NULL || r->installing || replaces(p, m)) /* (I1) */
 		return;
 	while (p->conn == NULL && p->n_queued >= PEER_QUEUED_AWAY_MAX) {
 		s = first_queued(p);
@@ -201,6 +201,11 @@ static void add_data(struct say *s, size_t *len, size_t *cap, struct bytes b)
 	*len += b.len;
 }
 
+static bool leads(const struct replicate *r)
+{
+	return r->core.state.now == REPLICA_BRINGING || r->core.state.now == REPLICA_PRIMARY;
+}
+
 /* Puts one payload behind the other, as many as one message may have; how many. */
 static PARKS int gather(struct peer *p, struct say *s, uint32_t *ret_n, size_t *ret_len,
 	struct err_note *note)
@@ -208,6 +213,8 @@ static PARKS int gather(struct peer *p, struct say *s, uint32_t *ret_n, size_t *
 	size_t len = 0, cap = 0;
 	uint32_t i;
 
+	if (s->msg.n > 0 && !leads(p->r))
+		return E_GONE;
 	for (i = 0; i < s->msg.n; i++) {
 		struct tail_record *t = s->payloads[i];
 		struct bytes b = t != NULL ? bytes_of(t->payload, t->len) : bytes_of(NULL, 0);
@@ -302,7 +309,9 @@ static PARKS int send_first(struct peer *p, struct err_note *note)
 	int rc;
 
 	unqueue(p, s);
+	p->reading = true;
 	rc = gather(p, s, &n, &len, note);
+	p->reading = false;
 	if (rc == 0 && p->conn != NULL && rpc_conn_open(p->conn)) {
 		split(p, s, n);
 		transmit(p, s, len);
@@ -509,7 +518,34 @@ void peers_set(struct replicate *r)
 		}
 	}
 	replica_peers(&r->core, ids, n);
-	db_keep_tail(r->db, n > 0 ? REPLICATE_TAIL_BYTES : 0);
+	if (r->db != NULL)
+		db_keep_tail(r->db, n > 0 ? REPLICATE_TAIL_BYTES : 0);
+}
+
+static bool any_reads(const struct replicate *r)
+{
+	list_each (n, &r->peers)
+		if (container_of(n, struct peer, link)->reading)
+			return true;
+	return false;
+}
+
+int peers_leave_log(struct replicate *r)
+{
+	int rc = 0;
+
+	check(!r->db_leads);
+	while (rc == 0 && any_reads(r))
+		rc = fiber_sleep(sys_after(r->sys, SYS_MS));
+	if (rc < 0)
+		return rc;
+	list_each (n, &r->peers) {
+		struct peer *p = container_of(n, struct peer, link);
+
+		log_reader_close(p->reader);
+		p->reader = NULL;
+	}
+	return 0;
 }
 
 void peers_close(struct replicate *r)

@@ -25,7 +25,7 @@ void scribe_add(struct replicate *r, enum scribe_kind kind, uint64_t index, stru
 		r->taken_bytes += taken->len;
 	}
 	r->n_items++;
-	r->n_cuts += kind == SCRIBE_CUT;
+	r->n_cuts += kind == SCRIBE_CUT || kind == SCRIBE_INSTALL;
 	list_push(&r->items, &it->link);
 	waitq_wake_one(&r->scribe);
 }
@@ -82,6 +82,7 @@ static void told_written(struct replicate *r)
 	ev.log.cuts = r->cuts_done;
 	replicate_step(r, &ev);
 	db_sync_to(r->db, r->sync_to);
+	replicate_grew(r, r->told, db_log_synced(r->db)); /* more than was told before */
 }
 
 /* The payload of record i. */
@@ -161,12 +162,15 @@ static bool still_leads(const struct replicate *r, uint64_t epoch)
 static PARKS int begin(struct replicate *r, uint64_t epoch, struct err_note *note)
 {
 	struct replica_event ev = { .kind = REPLICA_EV_APPENDED };
-	uint64_t before = log_index(db_log(r->db));
 	struct log_place p;
+	uint64_t before;
 	int rc = E_FULL;
 
 	if (!still_brings(r, epoch))
 		return 0;
+	if (r->db == NULL)
+		return err_set(note, E_CORRUPT, "%s: the log is rotten: salvage it first", r->dir);
+	before = log_index(db_log(r->db));
 	check(before == r->core.last.index);
 	check(r->n_items == 0);
 	r->ahead.n = 0; /* the log is as the core has it */
@@ -247,6 +251,8 @@ static PARKS int carry_out(struct replicate *r, const struct scribe_item *it,
 		return lead(r, it->index, note);
 	case SCRIBE_FOLLOW:
 		return follow(r, note);
+	case SCRIBE_INSTALL:
+		return install(r, it->index, note);
 	}
 	return 0;
 }
