@@ -10,6 +10,8 @@ how is one of
     local     shared memory against this process's own: what (put, get), size
     trips     round trips of one operation of the client library
     disk      how often a second the disk can sync
+    cluster   creations on one cluster against another: sides (three nodes, one node, three etcd)
+    rejoin    seconds until a node that was so many records behind is in sync again
 beside names a row that is measured whenever this one is, for this one means little without it.
 """
 
@@ -50,6 +52,16 @@ ROWS = [
     load("meta_lookups", "ops", None, op="stat", conns=64, depth=1, size=0, alone=True),
     row("put_4k_round_trips", "trips", "trips", "lower", None, what="put", size=4 * KIB),
     row("get_4k_round_trips", "trips", "trips", "lower", None, what="get", size=4 * KIB),
+    row("meta_ops_3", "cluster", "ops/s", "higher", 5.0, measure="ops", op="create", conns=64,
+        depth=1, size=0, durable=True, sides=["three", "etcd"], peer_name="three etcd",
+        beside="meta_ops_3_cpu"),
+    row("meta_ops_3_cpu", "cluster", "ms", "lower", None, measure="cpu", op="create", conns=64,
+        depth=1, size=0, durable=True, sides=["three", "etcd"], peer_name="three etcd"),
+    # The processor time of one node an operation, against that of three together.
+    row("meta_ops_3_vs_1", "cluster", "ms", "higher", 0.3, measure="cpu", op="create", conns=64,
+        depth=1, size=0, durable=True, sides=["one", "three"], peer_name="three nodes"),
+    row("rejoin", "rejoin", "s", "lower", None, "long", records=1000000, times=3,
+        load_seconds=15),
     # Long enough for merges of the metadata to happen many times inside the window.
     load("put_1k_ops_sustained", "ops", None, "long", op="put", conns=50, depth=1, size=KIB,
          seconds=30),

@@ -46,6 +46,9 @@ class Server:
         self.port = free_port()
         self.directory = tempfile.mkdtemp(prefix=f"{self.name}-", dir=parent)
         self.log = open(os.path.join(self.directory, "log"), "wb")
+        self.start_again()
+
+    def start_again(self):
         environment = {k: v for k, v in os.environ.items() if not k.startswith("WADI_")}
         self.process = subprocess.Popen(self.command(), stdout=self.log, stderr=self.log,
                                         stdin=subprocess.DEVNULL, cwd=self.directory,
@@ -71,6 +74,10 @@ class Server:
         self.log.close()
         if not keep:
             shutil.rmtree(self.directory, ignore_errors=True)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
 
     def cpu(self):
         with open(f"/proc/{self.pid}/stat") as stat:
@@ -141,13 +148,19 @@ class Wadi(Server):
     def url(self):
         return f"unix:{self.socket()}"
 
+    def run(self, *words):
+        return subprocess.run([self.binary(), *words, "--url", self.url()], capture_output=True,
+                              text=True, timeout=60, env={**os.environ, "WADI_KEY": self.key()})
+
     def ask(self, *words):
         """The output of a wadi command against this server, from its JSON."""
-        done = subprocess.run([self.binary(), *words, "--url", self.url(), "--json"],
-                              capture_output=True, text=True, timeout=60)
+        done = self.run(*words, "--json")
         if done.returncode != 0:
             raise RuntimeError(f"wadi {' '.join(words)}: {done.stderr}")
         return json.loads(done.stdout)
+
+    def key(self):
+        return os.path.join(self.directory, "data", "key")
 
     def memory(self):
         """Arenas are shared memory made ready ahead of use: only what objects use counts."""
@@ -157,8 +170,76 @@ class Wadi(Server):
         return memory_of(self.pid, self.directory) + used
 
     def ready(self):
-        return subprocess.run([self.binary(), "status", "--wait", "1s", "--quiet",
-                               "--url", self.url()], capture_output=True).returncode == 0
+        return self.run("status", "--wait", "1s", "--quiet").returncode == 0
+
+
+class WadiMember(Wadi):
+    """A node of a cluster; the first one is joined by the others."""
+
+    def __init__(self, parent, build, room, first):
+        self.first = first
+        super().__init__(parent, build, room)
+
+    def command(self):
+        joins = ["--join", f"127.0.0.1:{self.first.port}", "--key-file", self.first.key()] \
+            if self.first else []
+        return super().command() + joins
+
+    def key(self):
+        return self.first.key() if self.first else super().key()
+
+    def processes(self):
+        """Its own and those of its children: etcd."""
+        found = [self.pid]
+        for pid in found:
+            with open(f"/proc/{pid}/task/{pid}/children") as children:
+                found += map(int, children.read().split())
+        return found
+
+
+class WadiThree:
+    """Three nodes that joined each other, each with the metadata; the one that leads is asked."""
+    name = "wadi"
+
+    def __init__(self, parent, build, room):
+        self.members = []
+        try:
+            for _ in range(3):
+                first = self.members[0] if self.members else None
+                self.members.append(WadiMember(parent, build, room, first))
+            self.until_in_sync()
+        except BaseException:
+            self.stop()
+            raise
+
+    def shard(self):
+        return self.members[0].ask("shard", "status")
+
+    def until_in_sync(self, others=2, seconds=60):
+        deadline = time.monotonic() + seconds
+        while sum(r["in_sync"] for r in self.shard()["replicas"]) < others:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"wadi: the replicas are not in sync: {self.shard()}")
+            time.sleep(0.05)
+
+    def leader(self):
+        """Nodes are numbered from 1 in the order in which they came."""
+        return self.members[self.shard()["primary"] - 1]
+
+    def target(self):
+        pids = ",".join(str(pid) for member in self.members for pid in member.processes())
+        return ["--peer", "wadi", "--addr", f"127.0.0.1:{self.leader().port}", "--pid", pids]
+
+    def environment(self):
+        return self.members[0].environment()
+
+    def settle(self):
+        for member in self.members:
+            member.settle()
+
+    def stop(self):
+        for member in self.members:
+            member.stop()
 
 
 class EtcdMember(Server):
