@@ -1,130 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sim/cluster.h"
 #include "base/check.h"
-#include "control/control.h"
-#include "meta/large.h"
+#include "control/token.h"
 #include "store/store.h"
 #include <stdio.h>
 #include <string.h>
 
 enum {
-	META_DISK_BYTES = 256 << 20,
 	STORE_DISK_BYTES = 64 << 20,
 	CLIENT_DISK_BYTES = 1 << 20,
-	SLAB_BYTES = 16 << 20,
 	LATE_SEC = 12,   /* a late timer after a late timer, and a pause */
 	STOP_SEC = 30,
 	AUDIT_SEC = 10,
-	CLOSE_SEC = 60,
-	LEAD_SEC = 60,
 };
 #define TICK_NS (50 * SYS_MS)
 #define MIB (UINT64_C(1) << 20)
-
-/* ---- the metadata server ---- */
-static int anybody(void *arg, struct bytes token, struct principal *ret_p, struct err_note *note)
-{
-	*ret_p = (struct principal){ .admin = true };
-	return 0;
-}
-
-static const struct auth everybody = { .resolve = anybody };
-
-struct server {
-	struct cluster *cl;
-	struct serve *v;
-	bool failed;
-};
-
-static void on_failed(void *arg, int rc, const struct err_note *note)
-{
-	struct server *m = arg;
-
-	m->failed = true;
-	scenario_say(m->cl->sc, "the log failed: %s: %s", err_name(rc), note->text);
-}
-
-static void look_over(struct cluster *cl, struct shard *sh)
-{
-	struct shard_status st;
-	struct room_sum sum;
-
-	shard_audit(sh);
-	room_audit(large_room(sh));
-	shard_status(sh, &st);
-	cl->files = st.files;
-	cl->used_bytes = st.used_bytes;
-	sum = room_sum(large_room(sh), 0, TIER_COUNT, 0);
-	cl->room_taken = sum.capacity - sum.free;
-	if (cl->room_taken > 0 && cl->audit)
-		scenario_say(cl->sc,
-			"devices: used %llu, granted %llu, orphaned %llu, reserved %llu; "
-			"sessions %llu",
-			(unsigned long long)sum.used, (unsigned long long)sum.granted,
-			(unsigned long long)sum.orphaned, (unsigned long long)sum.reserved,
-			(unsigned long long)st.sessions);
-	cl->audits++;
-	cl->audit = false;
-}
-
-PARKS static int serve(struct sys *s, struct server *m, struct err_note *note)
-{
-	struct cluster *cl = m->cl;
-	const char *bound;
-	int rc = serve_ready(m->v, sys_after(s, LEAD_SEC * SYS_SEC));
-
-	if (rc == 0 && serve_shard(m->v) != NULL) {
-		cl->life = shard_life(serve_shard(m->v));
-		look_over(cl, serve_shard(m->v));
-	}
-	if (rc == 0)
-		rc = serve_listen(m->v, CLUSTER_ADDR, &bound, note);
-	while (rc == 0 && !m->failed && !cl->meta_stop) {
-		if (cl->audit && serve_shard(m->v) != NULL)
-			look_over(cl, serve_shard(m->v));
-		rc = fiber_sleep(sys_after(s, TICK_NS));
-	}
-	return rc;
-}
-
-static int meta_main(struct sys *s, void *arg)
-{
-	struct db_opts rows = { .memtable_bytes_max = 64 << 10,
-		.merge_every_ns = 300 * SYS_MS,
-		.log_segment_bytes = 256 << 10 };
-	struct server m = { .cl = arg };
-	struct control_opts control = { .key = m.cl->key };
-	struct serve_opts o = { .replica = { .dir = "data/meta", .db = &rows },
-		.slab_bytes = SLAB_BYTES,
-		.auth = &everybody,
-		.guest = m.cl->control ? &control_guest : NULL,
-		.guest_arg = &control,
-		.failed = on_failed,
-		.arg = &m };
-	struct scenario *sc = m.cl->sc;
-	struct err_note note = { "" };
-	int rc;
-
-	ledger_boot(m.cl->ledger);
-	m.cl->meta_starts++;
-	rc = sys_mkdir(s, "data", &note);
-	if (rc == 0)
-		rc = sys_sync_dir(s, "/", &note);
-	if (rc == 0)
-		rc = serve_open(s, &o, &m.v, &note);
-	if (rc < 0) {
-		scenario_say(sc, "open: %s: %s", err_name(rc), note.text);
-		if (rc == E_CORRUPT)
-			violation(sc, "rows that did not rot are never called corrupt", "%s",
-				note.text);
-		return rc;
-	}
-	rc = serve(s, &m, &note);
-	fiber_shield(sys_after(s, CLOSE_SEC * SYS_SEC));
-	(void)serve_close(m.v, &note);
-	fiber_unshield();
-	return rc;
-}
 
 /* ---- storage servers ---- */
 static void look_into(struct store_node *sn, struct store *st)
@@ -162,7 +52,7 @@ static int store_main(struct sys *s, void *arg)
 	char addr[SYS_ADDR_MAX];
 	struct store_opts o = { .dir = "data", .devices = devices,
 		.n_devices = sizeof ample / sizeof ample[0], .listen = listen, .n_listen = 1,
-		.controller = CLUSTER_ADDR, .token = bytes_of(cl->token, cl->token_len) };
+		.controller = cl->metas.addr, .token = bytes_of(cl->token, cl->token_len) };
 	struct store *st;
 	int rc;
 
@@ -217,7 +107,7 @@ static int machine_main(struct sys *s, void *arg)
 {
 	struct machine *m = arg;
 	const char *token = m->token != NULL ? m->token : m->cl->token;
-	struct client_opts o = { .addr = CLUSTER_ADDR, .wait = true,
+	struct client_opts o = { .addr = m->cl->metas.addr, .wait = true,
 		.token = bytes_of(token, strnlen(token, TOKEN_TEXT_MAX)) };
 	struct client *c = NULL;
 	struct err_note note;
@@ -270,17 +160,29 @@ static void machine_init(struct cluster *cl, struct machine *m, const char *name
 			.p = prng_fork(prng_next(cl->sc->p), i) };
 }
 
-struct cluster *cluster_new(struct scenario *sc, uint32_t value_bytes_max)
+static void end(struct scenario *sc)
+{
+	metas_fini(sc->at_end_arg);
+}
+
+struct cluster *cluster_new_of(struct scenario *sc, uint32_t value_bytes_max, uint32_t n_metas)
 {
 	struct cluster *cl = scenario_alloc(sc, sizeof *cl);
 
 	cl->sc = sc;
 	cl->ledger = ledger_new(sc, value_bytes_max);
-	cl->meta = sim_node_add(sc->w, "meta", META_DISK_BYTES);
+	metas_init(cl, n_metas);
+	sc->at_end = end;
+	sc->at_end_arg = cl;
 	for (size_t i = 0; i < sizeof cl->key; i++)
 		cl->key[i] = (uint8_t)prng_next(sc->p);
 	cl->token_len = token_admin(cl->key, cl->token);
 	return cl;
+}
+
+struct cluster *cluster_new(struct scenario *sc, uint32_t value_bytes_max)
+{
+	return cluster_new_of(sc, value_bytes_max, 1);
 }
 
 void cluster_stores(struct cluster *cl, uint32_t n)
@@ -311,8 +213,7 @@ struct machine *cluster_machine(struct cluster *cl, uint32_t n_workers, worker_f
 
 void cluster_start(struct cluster *cl)
 {
-	if (!sim_node_up(cl->meta))
-		sim_node_start(cl->meta, meta_main, cl);
+	metas_start(cl);
 	for (uint32_t i = 0; i < cl->n_stores; i++)
 		if (!sim_node_up(cl->stores[i].node))
 			sim_node_start(cl->stores[i].node, store_main, &cl->stores[i]);
@@ -321,25 +222,25 @@ void cluster_start(struct cluster *cl)
 			sim_node_start(cl->machines[i].node, machine_main, &cl->machines[i]);
 }
 
-static uint32_t n_nodes(const struct cluster *cl)
+uint32_t cluster_nodes(const struct cluster *cl)
 {
-	return 1 + cl->n_machines + cl->n_stores;
+	return cl->metas.n + cl->n_machines + cl->n_stores;
 }
 
-static struct sim_node *node(const struct cluster *cl, uint64_t i)
+struct sim_node *cluster_node(const struct cluster *cl, uint64_t i)
 {
-	if (i == 0)
-		return cl->meta;
-	return i <= cl->n_machines ? cl->machines[i - 1].node :
-		cl->stores[i - 1 - cl->n_machines].node;
+	if (i < cl->metas.n)
+		return cl->metas.nodes[i].node;
+	i -= cl->metas.n;
+	return i < cl->n_machines ? cl->machines[i].node : cl->stores[i - cl->n_machines].node;
 }
 
 static void cut_all(struct cluster *cl, struct sim_node *n, unsigned ways)
 {
-	for (uint32_t i = 0; i < n_nodes(cl); i++)
-		if (node(cl, i) != n) {
-			sim_net_cut(n, node(cl, i), (ways & 1) != 0);
-			sim_net_cut(node(cl, i), n, (ways & 2) != 0);
+	for (uint32_t i = 0; i < cluster_nodes(cl); i++)
+		if (cluster_node(cl, i) != n) {
+			sim_net_cut(n, cluster_node(cl, i), (ways & 1) != 0);
+			sim_net_cut(cluster_node(cl, i), n, (ways & 2) != 0);
 		}
 }
 
@@ -351,17 +252,17 @@ static void meta_misfortune(struct cluster *cl, uint64_t what)
 	} else if (what < 7) {
 		sim_node_kill(cl->meta);
 	} else {
-		cl->meta_stop = true;
+		cl->metas.nodes[0].stop = true;
 		scenario_run(cl->sc, 100 * SYS_MS);
 		scenario_steps(cl->sc, 100);
-		cl->meta_stop = false;
+		cl->metas.nodes[0].stop = false;
 	}
 }
 
 void cluster_misfortune(struct cluster *cl)
 {
 	struct scenario *sc = cl->sc;
-	struct sim_node *n = node(cl, prng_below(sc->p, n_nodes(cl)));
+	struct sim_node *n = cluster_node(cl, prng_below(sc->p, cluster_nodes(cl)));
 	uint64_t kind = prng_below(sc->p, 12), what = prng_below(sc->p, 8);
 	uint64_t ns = prng_below(sc->p, 1500 * SYS_MS);
 
@@ -386,8 +287,11 @@ void cluster_misfortune(struct cluster *cl)
 static void heal(struct cluster *cl)
 {
 	sim_faults_set(cl->sc->w, &sim_no_faults);
-	for (uint32_t i = 0; i < n_nodes(cl); i++)
-		cut_all(cl, node(cl, i), 0);
+	if (cl->metas.cs != NULL)
+		coord_sim_faults_set(cl->metas.cs, &coord_sim_quiet);
+	metas_heal(cl);
+	for (uint32_t i = 0; i < cluster_nodes(cl); i++)
+		cut_all(cl, cluster_node(cl, i), 0);
 	cluster_start(cl);
 	scenario_run(cl->sc, 4 * SYS_SEC); /* a slow disk is slow for 2 s, a pause may last */
 	cluster_start(cl);
@@ -493,8 +397,12 @@ void cluster_course(struct cluster *cl, const struct course *c)
 		cluster_start(cl);
 	}
 	heal(cl);
+	if (sc->violations == 0 && !metas_come_back(cl))
+		return;
 	if (sc->violations == 0)
 		judge(cl, c->judge, c->mine, c->judge_sec * SYS_SEC);
 	if (sc->violations == 0)
 		empty(cl, c->empty_sec * SYS_SEC);
+	if (sc->violations == 0)
+		metas_compare(cl);
 }

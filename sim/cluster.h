@@ -5,9 +5,9 @@
 #define SIM_CLUSTER_H
 #include "client/client.h"
 #include "sim/ledger.h"
+#include "sim/metas.h"
 
 enum { WORKERS_MAX = 6, CLIENTS_MAX = 6, STORES_MAX = 4, TOKEN_TEXT_MAX = 64 };
-#define CLUSTER_ADDR "tcp:meta:9234"
 
 struct cluster;
 struct worker;
@@ -42,7 +42,8 @@ struct store_node {
 struct cluster {
 	struct scenario *sc;
 	struct ledger *ledger;
-	struct sim_node *meta;
+	struct metas metas;
+	struct sim_node *meta; /* the first of them */
 	bool control;     /* with a controller, which storage servers need */
 	uint8_t key[32];  /* of the cluster */
 	char token[TOKEN_TEXT_MAX];
@@ -53,7 +54,6 @@ struct cluster {
 	struct machine machines[CLIENTS_MAX];
 	uint32_t n_machines;
 	bool stop;        /* the workers are to end */
-	bool meta_stop;   /* the server is to end cleanly */
 	bool audit;       /* is asked for, and done: */
 	uint32_t audits;
 	uint32_t meta_starts;
@@ -65,6 +65,11 @@ struct cluster {
 };
 
 struct cluster *cluster_new(struct scenario *sc, uint32_t value_bytes_max);
+/* With so many metadata nodes: 1 or METAS_MAX. */
+struct cluster *cluster_new_of(struct scenario *sc, uint32_t value_bytes_max, uint32_t n_metas);
+/* All nodes: metadata, clients, storage. */
+uint32_t cluster_nodes(const struct cluster *cl);
+struct sim_node *cluster_node(const struct cluster *cl, uint64_t i);
 /* Before anything is started: a controller, and so many storage servers. */
 void cluster_stores(struct cluster *cl, uint32_t n);
 struct machine *cluster_machine(struct cluster *cl, uint32_t n_workers, worker_fn *run);

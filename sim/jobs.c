@@ -30,7 +30,7 @@ enum {
 PARKS static int session(struct worker *w, struct client *admin, struct job_rec *j)
 {
 	struct book *b = book_of(w);
-	struct client_opts o = { .addr = CLUSTER_ADDR, .wait = true,
+	struct client_opts o = { .addr = w->cl->metas.addr, .wait = true,
 		.token = bytes_of(j->token, strlen(j->token)) };
 	uint64_t n = prng_below(&w->p, SESSION_STEPS), began_ns = sim_now_ns(b->cl->sc->w);
 	uint64_t until_ns = worker_until(w);

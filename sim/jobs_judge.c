@@ -170,7 +170,7 @@ PARKS static int no_room(struct worker *w, struct client *c, uint64_t job)
 /* (J3) */
 PARKS static int token_refused(struct worker *w, const struct job_rec *j)
 {
-	struct client_opts o = { .addr = CLUSTER_ADDR, .wait = true,
+	struct client_opts o = { .addr = w->cl->metas.addr, .wait = true,
 		.token = bytes_of(j->token, strlen(j->token)) };
 	struct client *c = NULL;
 	struct err_note note;
@@ -260,7 +260,7 @@ PARKS static int calm_job(struct worker *w, struct client *c)
 	uint64_t hold_ns = SYS_SEC + prng_below(&w->p, 10 * SYS_SEC), began_ns;
 	double bytes = CALM_BYTES + CALM_SMALL_BYTES, held = (double)hold_ns / SYS_SEC, most;
 	uint8_t *buf = scenario_alloc(w->cl->sc, CALM_BYTES);
-	struct client_opts o = { .addr = CLUSTER_ADDR, .wait = true };
+	struct client_opts o = { .addr = w->cl->metas.addr, .wait = true };
 	struct client *jc;
 	struct wadi_job job;
 	struct err_note note;

@@ -220,6 +220,8 @@ void run_once(const struct scenario_row *row, uint64_t seed, const struct run_op
 	ret_r->now_ns = sim_now_ns(sc->w);
 	ret_r->counts = sim_counts(sc->w);
 	sim_free(sc->w);
+	if (sc->at_end != NULL)
+		sc->at_end(sc);
 	ret_r->violations = sc->violations;
 	ret_r->n_misfortunes = the.n_misfortunes;
 	ret_r->operations = sc->operations;

@@ -16,6 +16,8 @@ struct scenario {
 	const char *name;
 	uint32_t violations;
 	void *mem; /* of scenario_alloc() */
+	void (*at_end)(struct scenario *sc); /* when the world is no more; NULL: nothing */
+	void *at_end_arg;
 	uint64_t operations, failovers;    /* for the summary */
 	uint32_t rounds_asked, rounds_max; /* scenario_rounds(); 0: no bound */
 	uint64_t workers, idle_workers;    /* one bit each: those there are; who does nothing */

@@ -10,7 +10,7 @@
  * of a counter is replaced twice; (S4) an item is got once, and then is gone; one that nobody can
  * have got is there; (S5) a listing has each name once, in order, and exactly those that there are;
  * (S6) what was deleted leaves nothing.  The history says S2 to S4 (linear.h). */
-#include "sim/load.h"
+#include "sim/small.h"
 #include "base/check.h"
 #include "base/limit.h"
 #include <stdio.h>
@@ -183,7 +183,7 @@ PARKS static int claims_check(struct worker *w, struct client *c)
 	return rc == E_NOTFOUND ? 0 : rc;
 }
 
-PARKS static int judge(struct worker *w, struct client *c)
+PARKS int small_judge(struct worker *w, struct client *c)
 {
 	int rc = load_buckets(w, c);
 
@@ -201,31 +201,44 @@ PARKS static int judge(struct worker *w, struct client *c)
 
 static void misfortune(struct cluster *cl, void *mine) { cluster_misfortune(cl); }
 
-void scenario_small(struct scenario *sc)
+struct small *small_new(struct cluster *cl, uint32_t (*len)(struct worker *w),
+	uint32_t value_bytes_max)
 {
-	struct small *m = scenario_alloc(sc, sizeof *m);
-	struct sim_faults f = scenario_swarm(sc);
-	struct cluster *cl = cluster_new(sc, VALUE_BYTES_MAX);
-	struct machine *at;
+	struct small *m = scenario_alloc(cl->sc, sizeof *m);
 
 	m->cl = m->load.cl = cl;
-	m->load.any_len = any_len;
-	m->load.value_bytes_max = VALUE_BYTES_MAX;
-	f.disk_rot_ppm = 0; /* one copy cannot survive it */
-	sim_faults_set(sc->w, &f);
-	for (int i = 0; i < 3; i++) {
-		at = cluster_machine(cl, 3, work);
+	m->load.any_len = len != NULL ? len : any_len;
+	m->load.value_bytes_max = value_bytes_max;
+	return m;
+}
+
+void small_workers(struct small *m, uint32_t n_machines)
+{
+	for (uint32_t i = 0; i < n_machines; i++) {
+		struct machine *at = cluster_machine(m->cl, 3, work);
+
 		for (uint32_t j = 0; j < at->n_workers; j++)
 			at->workers[j].mine = m;
 	}
-	ledger_history(cl->ledger);
+	ledger_history(m->cl->ledger);
+}
+
+void scenario_small(struct scenario *sc)
+{
+	struct sim_faults f = scenario_swarm(sc);
+	struct cluster *cl = cluster_new(sc, VALUE_BYTES_MAX);
+	struct small *m = small_new(cl, NULL, VALUE_BYTES_MAX);
+
+	f.disk_rot_ppm = 0; /* one copy cannot survive it */
+	sim_faults_set(sc->w, &f);
+	small_workers(m, 3);
 	cluster_start(cl);
 	cluster_course(cl,
 		&(struct course){ .rounds = ROUNDS,
 			.steps_max = STEPS_MAX,
 			.work_ns_max = 600 * SYS_MS,
 			.misfortune = misfortune,
-			.judge = judge,
+			.judge = small_judge,
 			.mine = m,
 			.judge_sec = 180,
 			.empty_sec = 20 });

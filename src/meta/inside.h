@@ -270,6 +270,7 @@ void session_tidy(struct shard *sh); /* marks lapse, idle sessions are forgotten
 /* At the start of a change: 0 when it is new, 1 with the answer of its first time, or an error.
  * After 0 answer_keep() cannot fail. */
 int answer_recall(struct shard *sh, struct shard_call *c, uint16_t op, const struct answer **ret_a);
+bool answer_known(const struct shard_call *c); /* it is not new: nothing may refuse it any more */
 void answer_keep(
 	struct shard *sh, const struct shard_call *c, uint16_t op, uint64_t first, uint64_t second);
 int session_number(

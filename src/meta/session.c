@@ -188,6 +188,14 @@ static int ready(struct shard *sh, struct session *s)
 	return s->answers != NULL ? 0 : E_NOMEM;
 }
 
+bool answer_known(const struct shard_call *c)
+{
+	const struct session *s = c->session;
+
+	return s != NULL && c->number != 0 && s->answers != NULL &&
+	       s->answers[c->number % LIMIT_INFLIGHT_MAX].number == c->number;
+}
+
 int answer_recall(struct shard *sh, struct shard_call *c, uint16_t op, const struct answer **ret_a)
 {
 	struct session *s = c->session;

@@ -398,8 +398,10 @@ PARKS static int run(struct race *x)
 		uint64_t at = x->until_ns;
 
 		now_ns = sys_now_ns(x->r->sys);
-		if (w == NULL && x->n_runs == 0)
+		if (w == NULL && x->n_runs == 0 && x->rc < 0)
 			return x->rc;
+		if (w == NULL && x->n_runs == 0)
+			break; /* the door is dead: nobody had another reason */
 		if (now_ns >= x->until_ns)
 			return x->rc < 0 ? x->rc : err_set(&x->note, E_TIMEOUT,
 				"%s does not answer", route_name(x->r));
