@@ -190,10 +190,10 @@ class Cluster:
         return {"WADI_KEY": self.key, "WADI_URL": self.url,
                 "WADI_CERT": os.path.join(self.house.folder, "client")}
 
-    def wadi(self, *args, check=True, timeout=30):
+    def wadi(self, *args, check=True, timeout=30, env=None):
         done = subprocess.run([*self.outside, self.house.program, *args], capture_output=True,
                               text=True, timeout=timeout * PATIENCE,
-                              env={**self.house.environment, **self.env})
+                              env={**self.house.environment, **self.env, **(env or {})})
         if check and done.returncode != 0:
             raise AssertionError(f"wadi {' '.join(args)}: {done.stderr}")
         return done

@@ -11,10 +11,11 @@ import os
 import random
 import signal
 import statistics
+import subprocess
 import sys
 import time
 
-from cluster import Cluster, Load
+from cluster import PORT, Cluster, Load
 from house import PATIENCE, House, HouseTest, run, until
 
 
@@ -53,7 +54,7 @@ class Survival(HouseTest):
         cluster.grow()
         cluster.whole()
         load.progress()
-        self.assertNotIn("fail", cluster.wadi("node", "ls").stdout)
+        until("any one may fail", lambda: "fail" not in cluster.wadi("node", "ls").stdout)
         load.stop()
         self.assertEqual(load.errors, [])
         for puppet in load.puppets:
@@ -65,6 +66,8 @@ class Survival(HouseTest):
         restart = (lambda node: node.start())
         self.fail_over("kill -9 of the primary", lambda n: n.kill(), restart)
         self.fail_over("kill -9 of a backup", lambda n: n.kill(), restart, cluster.backup())
+        self.fail_over("the host of the primary lost", lambda n: (n.kill(), n.kill_etcd()),
+                       restart)
         self.fail_over("kill -9 of an etcd", lambda n: n.kill_etcd())
         self.fail_over("SIGSTOP of the primary", lambda n: n.pause(), lambda n: n.resume())
         self.fail_over("link of the primary down", lambda n: cluster.net.cable(n.number, "down"),
@@ -118,6 +121,94 @@ class Ways(HouseTest):
         cluster.wadi("shard", "handover")
         until("another one leads", lambda: cluster.look()["primary"] not in (0, leads.number))
         self.assertEqual(client.get("b", "k"), (100, 8))
+
+    def at_home(self, cluster, *words, wait=True):
+        """wadi as a user of its own runs it on the last host: no options but these."""
+        home = os.path.join(self.house.folder, "home")
+        os.makedirs(home, exist_ok=True)
+        wrap = ["ip", "netns", "exec", cluster.net.hosts[-1]]
+        how = {"env": {**self.house.environment, "HOME": home}, "stdin": subprocess.DEVNULL}
+        if wait:
+            return subprocess.run([*wrap, self.house.program, *words], capture_output=True,
+                                  text=True, timeout=60 * PATIENCE, **how)
+        process = subprocess.Popen([*wrap, self.house.program, *words],
+                                   stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, **how)
+        self.addCleanup(lambda: (process.kill(), process.wait()))
+        return process
+
+    def test_defaults_and_somebody_elses_etcd(self):
+        cluster = self.furnish(0, hosts=2)
+        with open(os.path.join(self.house.folder, "etcd.log"), "w") as log:
+            here, data = cluster.net.address(250), os.path.join(self.house.folder, "etcd")
+            etcd = subprocess.Popen(
+                [*cluster.outside, "etcd", "--data-dir", data, "--listen-client-urls",
+                 f"http://{here}:2379", "--advertise-client-urls", f"http://{here}:2379",
+                 "--listen-peer-urls", f"http://{here}:2380", "--initial-advertise-peer-urls",
+                 f"http://{here}:2380", "--initial-cluster", f"default=http://{here}:2380"],
+                stdout=log, stderr=log)
+        self.addCleanup(lambda: (etcd.kill(), etcd.wait()))
+        cluster.options = ["--coord", f"etcd://{here}:2379/mine"]
+        cluster.grow()
+        self.assertIsNone(cluster.nodes[0].etcd_pid)
+        # one that asks a node that is not there ends when it is told to
+        waits = self.at_home(cluster, "serve", "--insecure", "--listen", cluster.net.address(2),
+                             "--join", cluster.net.address(9), "--key-file", cluster.key,
+                             wait=False)
+        time.sleep(0.5)
+        waits.send_signal(signal.SIGTERM)
+        self.assertEqual(waits.wait(10 * PATIENCE), 0)
+        second = self.at_home(cluster, "serve", "--insecure", "--listen", cluster.net.address(2),
+                              "--join", cluster.net.address(1), "--key-file", cluster.key,
+                              "--dram", "64M", "--flash", "64M", wait=False)
+        until("it has joined", lambda: os.path.exists(
+            os.path.join(self.house.folder, "home", ".wadi", "nodes")))
+        # it does not lead, and its user needs to know of nothing
+        done = self.at_home(cluster, "status", "--wait", "30s")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("neither may fail", done.stdout)
+        seen = cluster.look()
+        self.assertEqual((len(seen["nodes"]), seen["etcd_voters"]), (2, 0))
+        second.send_signal(signal.SIGTERM)
+        self.assertEqual(second.wait(30 * PATIENCE), 0)
+
+    def test_the_last_resort(self):
+        cluster = self.furnish(3)
+        cluster.whole()
+        client = cluster.puppet(timeout_ms=60000)
+        client("bucket", "b")
+        client("put", "b", "k", 100, 7)
+        one, two, three = cluster.nodes
+
+        def in_sync():
+            seen = cluster.look()
+            return seen and [n["node"] for n in seen["nodes"] if n["in_sync"]]
+        if cluster.primary is not one:
+            cluster.wadi("shard", "handover", "1")
+        two.kill()
+        until("1 and 3 are the set", lambda: in_sync() == [1, 3])
+        client("put", "b", "k", 100, 8)
+        three.kill()
+        until("1 is the set", lambda: in_sync() == [1])
+        client("timeout", int(1500 * PATIENCE))
+        client.fails("put", "b", "k", 100, 9)
+        one.kill()
+        two.start(wait=False)
+        only = {"WADI_URL": f"wadi://{cluster.net.address(2)}:{PORT}"}
+        until("2 answers", lambda: cluster.wadi(
+            "shard", "status", check=False, env=only).returncode == 0)
+        refused = cluster.wadi("shard", "force", "--replica", "2", check=False, env=only)
+        self.assertEqual(refused.returncode, 2)
+        cluster.wadi("shard", "force", "--replica", "2", "--accept-loss", env=only)
+        two.until_ready()
+        client("timeout", int(30000 * PATIENCE))
+        self.assertEqual(client.get("b", "k"), (100, 7))  # the loss that was accepted
+        client("put", "b", "k", 100, 10)
+        # the others follow it now, whatever they had
+        one.start()
+        three.start()
+        cluster.wadi("shard", "target", "3")
+        cluster.whole()
+        self.assertEqual(client.get("b", "k"), (100, 10))
 
     def test_everything_is_stopped_and_started(self):
         cluster = self.furnish(3)

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define NODES_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:,-_[]"
+
 /* A host's port begins behind the last colon, but not inside of the brackets of an IPv6 address. */
 static bool has_port(const char *host)
 {
@@ -137,6 +139,27 @@ int where_folder(struct sys *s, char ret_folder[WHERE_MAX], struct err_note *not
 	return err_set(note, E_INVALID, "neither XDG_RUNTIME_DIR nor HOME is set");
 }
 
+/* Behind what is there already; a file that is none of ours is as good as none. */
+PARKS static void nodes_add(struct sys *s, const char *folder, char addrs[WHERE_LIST_MAX])
+{
+	char path[WHERE_MAX], list[WHERE_LIST_MAX / 2];
+	size_t at = strlen(addrs);
+	struct sys_file *f;
+	int64_t n;
+
+	if (where_join(folder, WHERE_NODES, path, NULL) < 0 ||
+		sys_open(s, path, SYS_READ, &f, NULL) < 0)
+		return;
+	n = sys_pread(f, list, sizeof list - 1, 0, NULL);
+	sys_close(f);
+	if (n <= 0)
+		return;
+	list[n] = '\0';
+	list[strcspn(list, "\r\n")] = '\0';
+	if (list[0] != '\0' && list[strspn(list, NODES_CHARS)] == '\0')
+		snprintf(addrs + at, WHERE_LIST_MAX - at, ",%s", list);
+}
+
 int where_connect(struct sys *s, const char *url, char ret_addrs[WHERE_LIST_MAX],
 	struct err_note *note)
 {
@@ -151,7 +174,10 @@ int where_connect(struct sys *s, const char *url, char ret_addrs[WHERE_LIST_MAX]
 	if (rc < 0)
 		return rc;
 	n = snprintf(ret_addrs, WHERE_MAX, "unix:%.230s/%s", folder, WHERE_SOCKET);
-	return n < WHERE_MAX ? 0 : err_set(note, E_TOOBIG, "a path of %d bytes", n);
+	if (n >= WHERE_MAX)
+		return err_set(note, E_TOOBIG, "a path of %d bytes", n);
+	nodes_add(s, folder, ret_addrs);
+	return 0;
 }
 
 PARKS int where_key_read(struct sys *s, const char *path, char ret_key[WHERE_KEY_CHARS + 1],

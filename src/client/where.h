@@ -20,8 +20,9 @@ int where_folder(struct sys *s, char ret_folder[WHERE_MAX], struct err_note *not
 /* FOLDER/NAME; E_TOOBIG when it does not fit. */
 int where_join(const char *folder, const char *name, char ret_path[WHERE_MAX],
 	struct err_note *note);
-/* What a client connects to: url, or WADI_URL, or the user's own socket. */
-int where_connect(struct sys *s, const char *url, char ret_addrs[WHERE_LIST_MAX],
+/* What a client connects to: url, or WADI_URL, or the user's own socket, and with that the nodes of
+ * its cluster, which its server keeps beside it. */
+PARKS int where_connect(struct sys *s, const char *url, char ret_addrs[WHERE_LIST_MAX],
 	struct err_note *note);
 
 /* Gives the door the certificates of a folder (ca.crt, wadi.crt, wadi.key): this one, or WADI_CERT,
@@ -31,6 +32,7 @@ PARKS int where_tls(struct sys *s, const char *folder, bool later, struct err_no
 #define WHERE_CERT "cert"
 #define WHERE_SOCKET "sock"
 #define WHERE_KEY "key"
+#define WHERE_NODES "nodes" /* addresses with commas */
 /* A key is a token: the 64 hexadecimal digits that its file holds. */
 enum { WHERE_KEY_CHARS = 64 };
 PARKS int where_key_read(struct sys *s, const char *path, char ret_key[WHERE_KEY_CHARS + 1],

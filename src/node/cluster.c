@@ -9,10 +9,13 @@
 #include "coord/open.h"
 #include "node/cluster_own.h"
 #include "sys/uv/cert.h"
+#include "wadi.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+/* Behind the node's own, with room for other nodes on the same machine. */
+enum { ETCD_PORT_CLIENT = 1000, ETCD_PORT_PEER = 2000, ETCD_PORT_OWN_MAX = 63000 };
 enum { OPEN_MS = 60000, ASK_MS = 2000, PAUSE_MS = 100, ETCD_STOP_MS = 3000 };
 /* A lost leader of etcd is noticed within the second; a loaded disk is not taken for one. */
 enum { HEARTBEAT_MS = 50, ELECTION_MS = 500 };
@@ -118,10 +121,10 @@ int cluster_etcd_urls(struct sys *s, const char *addr, bool tls, char ret_client
 
 	if (len == 0 || len > 200)
 		return err_set(note, E_INVALID, "%s: others do not reach this", addr);
-	if (own == 0 || own > 65000)
-		own = 9234;
-	client = port_free(s, host, len, own + 1);
-	peer = port_free(s, host, len, own + 2);
+	if (own == 0 || own > ETCD_PORT_OWN_MAX)
+		own = WADI_PORT;
+	client = port_free(s, host, len, own + ETCD_PORT_CLIENT);
+	peer = port_free(s, host, len, own + ETCD_PORT_PEER);
 	if (client == 0 || peer == 0 || client == peer)
 		return err_set(
 			note, E_UNAVAILABLE, "%.*s: no ports for etcd there", (int)len, host);
@@ -387,6 +390,7 @@ PARKS static int start(struct cluster *cl, struct err_note *note)
 		(!cluster_embedded(cl) || was->id != 0))
 		rc = member_save(cl->s, cl->o.data, &cl->m, note); /* (U2) */
 	if (rc == 0) {
+		cluster_publish(cl); /* before anybody finds the socket */
 		rc = fiber_start(&cl->group, "cluster", cluster_upkeep, cl);
 		if (rc < 0)
 			err_set(note, rc, "look after the cluster: %s", err_text(rc));

@@ -19,6 +19,7 @@ struct cluster_opts {
 	const char *login_file; /* for etcd; may be NULL */
 	const char *cert;       /* folder of certificates; "": no TLS */
 	const char *key;        /* the cluster's, as text */
+	const char *publish;    /* folder where clients of this user look; "": elsewhere */
 	const char *rack;       /* label; "": none */
 	unsigned roles;          /* enum wire_node_roles */
 };
@@ -40,7 +41,7 @@ void cluster_replica(struct cluster *cl, struct replicate *r); /* NULL: it is go
 const struct rpc_op *cluster_ops(size_t *ret_n);
 
 /* An address "tcp:HOST:PORT" and a host of the URLs of a member of etcd beside it: two ports that
- * nobody listens on, those behind the node's own where that is possible. */
+ * nobody listens on, 1000 and 2000 behind the node's own where that is possible. */
 PARKS int cluster_etcd_urls(struct sys *s, const char *addr, bool tls,
 	char ret_client[ETCD_PEER_URL_MAX], char ret_peer[ETCD_PEER_URL_MAX],
 	struct err_note *note);

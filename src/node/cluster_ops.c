@@ -391,6 +391,27 @@ void cluster_on_shard_status(void *cluster, struct rpc_request *r)
 	rpc_reply(r, OP_shard_status_ok, &ok, bytes_of(NULL, 0), RPC_NOW);
 }
 
+/* It leads alone from then on, and acknowledges alone: the set that it had is given up. */
+PARKS static int force(struct cluster *cl, struct err_note *note)
+{
+	uint64_t until_ns = soon(cl);
+	int rc;
+
+	if (only_primary(cl, note) == 0)
+		return err_set(note, E_EXISTS,
+			"it leads already, and has all: wadi shard target 1 lets it go on alone");
+	rc = replicate_force(cl->r);
+	while (rc == 0 && only_primary(cl, note) < 0) {
+		if (sys_now_ns(cl->s) >= until_ns)
+			return err_set(note, E_UNAVAILABLE,
+				"it does not lead: its log says why (another one may be alive)");
+		rc = fiber_sleep(sys_after(cl->s, LOOK_MS * SYS_MS));
+	}
+	if (rc == 0 && cl->r != NULL)
+		rc = replicate_target(cl->r, 1);
+	return rc < 0 ? err_set(note, rc, "%s", err_text(rc)) : 0;
+}
+
 PARKS static int shard_move(
 	struct cluster *cl, const struct msg_shard_move *m, struct err_note *note)
 {
@@ -410,8 +431,7 @@ PARKS static int shard_move(
 		rc = replicate_target(cl->r, (uint32_t)m->to);
 		break;
 	case SHARD_FORCE:
-		rc = replicate_force(cl->r);
-		break;
+		return force(cl, note);
 	default:
 		return err_set(note, E_INVALID, "no such change");
 	}

@@ -17,7 +17,7 @@ struct cluster {
 	struct group group;        /* of the upkeep */
 	struct waitq kick;
 	char addr[SYS_ADDR_MAX]; /* "": does not listen yet */
-	bool kicked, row_done, moving;
+	bool kicked, row_done, moving, published;
 	char tls_path[3][WHERE_MAX]; /* ca, certificate, key; of o.cert */
 };
 
@@ -40,6 +40,8 @@ PARKS int cluster_edit(struct cluster *cl, uint64_t id, cluster_edit_fn *edit, v
 bool cluster_url(const struct cluster *cl, const struct coord_etcd_member *members, uint32_t n,
 	char ret_url[COORD_URL_MAX]);
 void cluster_kick(struct cluster *cl); /* look at once */
+/* The nodes that are known, where this user's clients look for them. */
+PARKS void cluster_publish(struct cluster *cl);
 PARKS int cluster_upkeep(void *cluster); /* a fiber_fn: rows, endpoints, growth */
 void cluster_say(struct cluster *cl, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 PARKS void cluster_on_join(void *cluster, struct rpc_request *r);

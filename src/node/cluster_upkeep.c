@@ -102,6 +102,30 @@ static void seeds_take(struct member *m, const struct coord_node *nodes, uint32_
 	}
 }
 
+void cluster_publish(struct cluster *cl)
+{
+	char path[WHERE_MAX], fresh[WHERE_MAX], list[WHERE_LIST_MAX / 2];
+	struct sys_file *f;
+	size_t n = 0;
+	int rc;
+
+	if (cl->o.publish[0] == '\0' || cl->published || cl->m.n_seeds == 0 ||
+		where_join(cl->o.publish, WHERE_NODES, path, NULL) < 0 ||
+		where_join(cl->o.publish, WHERE_NODES ".new", fresh, NULL) < 0)
+		return;
+	for (uint32_t i = 0; i < cl->m.n_seeds && i + 1 < ROUTE_GIVEN_MAX; i++)
+		if (n + strlen(cl->m.seeds[i]) + 3 < sizeof list)
+			n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", i > 0 ? "," : "",
+				cl->m.seeds[i]);
+	n += (size_t)snprintf(list + n, sizeof list - n, "\n");
+	rc = sys_open(cl->s, fresh, SYS_WRITE | SYS_CREATE | SYS_TRUNC, &f, NULL);
+	if (rc < 0)
+		return;
+	rc = sys_pwrite(f, list, n, 0, NULL);
+	sys_close(f);
+	cl->published = rc == 0 && sys_rename(cl->s, fresh, path, NULL) == 0;
+}
+
 PARKS static void remember(struct cluster *cl, const struct coord_node *nodes, uint32_t n)
 {
 	struct member *m = malloc(sizeof *m);
@@ -113,9 +137,12 @@ PARKS static void remember(struct cluster *cl, const struct coord_node *nodes, u
 	memset(m->seeds, 0, sizeof m->seeds);
 	seeds_take(m, nodes, n);
 	if (m->n_seeds > 0 && memcmp(m, &cl->m, sizeof *m) != 0 &&
-		member_save(cl->s, cl->o.data, m, &note) == 0)
+		member_save(cl->s, cl->o.data, m, &note) == 0) {
 		cl->m = *m;
+		cl->published = false;
+	}
 	free(m);
+	cluster_publish(cl);
 }
 
 PARKS static void endpoints(

@@ -4,7 +4,7 @@
  *
  *   wadi-cluster 1
  *   node 2 meta,store                      its id, and what it runs
- *   coord etcd://10.0.0.1:9235,10.0.0.2:9235/wadi
+ *   coord etcd://10.0.0.1:10234,10.0.0.2:10234/wadi
  *   etcd NAME CLIENT_URL PEER_URL          only where it runs a member
  *   members NAME=PEER_URL,...              likewise: those at the member's first start
  *   seeds tcp:10.0.0.1:9234 ...            nodes with metadata, as last heard

@@ -43,9 +43,10 @@ struct serving {
 	struct cluster *cluster;     /* on the loop of meta; without one on the main loop */
 	struct group group;          /* watchers of the roles, and of signals */
 	struct waitq over;           /* one of them saw the end */
+	struct group starting;       /* of the one fiber that starts them */
 	bool stopping, in_cluster;   /* the latter: a storage server that has joined one */
 	int rc;                      /* of the role that ended by itself */
-	struct err_note note;
+	struct err_note note, start_note;
 };
 
 static void say(struct sys *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -106,6 +107,7 @@ PARKS static int cluster_start(struct serving *sv, struct sys *s, struct err_not
 		.login_file = sv->o.coord_login,
 		.cert = sv->place.tcp[1] == 'l' ? sv->place.cert : "",
 		.key = sv->place.key_text,
+		.publish = node_elsewhere(&sv->o) ? "" : sv->place.folder,
 		.rack = sv->o.rack != NULL ? sv->o.rack : "",
 		.roles = (sv->o.roles & NODE_META ? NODE_RUNS_META : 0u) |
 			 (sv->o.roles & NODE_STORE ? NODE_RUNS_STORE : 0u) };
@@ -164,6 +166,7 @@ static void over(struct serving *sv, int rc, const struct err_note *note)
 		sv->note = *note;
 	}
 	sv->stopping = true;
+	group_cancel(&sv->starting); /* it may be waiting for another node */
 	waitq_wake_all(&sv->over);
 }
 
@@ -504,18 +507,33 @@ PARKS static int signal_watch(void *arg)
 	return 0;
 }
 
+PARKS static int start_fiber(void *arg)
+{
+	struct serving *sv = arg;
+
+	return start(sv, &sv->start_note);
+}
+
 PARKS static int serve_fiber(void *arg)
 {
 	struct serving *sv = arg;
-	struct err_note note = { "" };
+	struct err_note note;
 	int rc;
 
 	group_init(&sv->group, sys_loop(sv->sys));
+	group_init(&sv->starting, sys_loop(sv->sys));
 	sv->group.keep_going = true;
 	waitq_init(&sv->over);
 	rc = fiber_start(&sv->group, "signals", signal_watch, sv);
 	check(rc == 0);
-	rc = start(sv, &note);
+	rc = fiber_start(&sv->starting, "start", start_fiber, sv);
+	check(rc == 0);
+	rc = group_wait(&sv->starting);
+	note = sv->start_note;
+	if (rc == E_CANCELED && sv->stopping)
+		rc = sv->rc; /* asked to end before it had begun, or a role has failed */
+	if (rc < 0 && sv->rc < 0)
+		note = sv->note;
 	if (rc == 0 && !sv->stopping) {
 		if (!sv->o.quiet)
 			banner(sv);
@@ -538,6 +556,8 @@ PARKS static int serve_fiber(void *arg)
 	group_wait(&sv->group);
 	if (rc == 0)
 		rc = sv->meta.rc < 0 ? sv->meta.rc : sv->store.rc;
+	if (rc == E_CANCELED && sv->rc == 0)
+		rc = 0; /* it was asked to end while it started */
 	if (rc < 0 && rc != E_CANCELED)
 		say(sv->sys, "wadi: %s: %s", err_text(rc), note.text[0] != '\0' ? note.text
 			: sv->meta.rc < 0 ? sv->meta.note.text : sv->store.note.text);
