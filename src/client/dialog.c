@@ -142,8 +142,16 @@ static bool is_still(const struct dialog *se, const struct rpc_conn *conn, uint6
 		rpc_conn_heard(conn) == heard;
 }
 
-/* One look at the connection: notices when it falls silent, and then looks elsewhere until it says
- * something or is left. */
+static bool is_slow(const struct dialog *se, const struct rpc_conn *conn)
+{
+	uint64_t now_ns = loop_now_ns(sys_loop(se->sys));
+
+	return se->conn == conn && se->n_changing > 0 && rpc_conn_open(conn) &&
+		now_ns - se->changed_ns > DIALOG_SLOW_MS * SYS_MS;
+}
+
+/* One look at the connection: notices when it falls silent or gets nothing done, and then looks
+ * elsewhere until that is over or it is left. */
 PARKS static void listen_to(struct dialog *se, struct rpc_conn *conn)
 {
 	struct rpc_call ping = { .op = OP_ping, .plain = true, .msg = &(struct msg_ping){ } };
@@ -152,11 +160,16 @@ PARKS static void listen_to(struct dialog *se, struct rpc_conn *conn)
 
 	if (fiber_sleep(sys_after(se->sys, DIALOG_QUIET_MS * SYS_MS)) < 0)
 		return;
-	if (!is_still(se, conn, heard))
+	if (is_slow(se, conn)) {
+		pause_ns = DIALOG_SLOW_MS * SYS_MS;
+	} else if (is_still(se, conn, heard)) {
+		(void)rpc_ask(conn, &ping, OP_ok, &ok,
+			sys_after(se->sys, DIALOG_PING_MS * SYS_MS), NULL);
+		rpc_call_fini(&ping);
+	} else {
 		return;
-	(void)rpc_ask(conn, &ping, OP_ok, &ok, sys_after(se->sys, DIALOG_PING_MS * SYS_MS), NULL);
-	rpc_call_fini(&ping);
-	while (is_still(se, conn, heard) && !look_elsewhere(se, conn)) {
+	}
+	while ((is_still(se, conn, heard) || is_slow(se, conn)) && !look_elsewhere(se, conn)) {
 		if (fiber_sleep(sys_after(se->sys, pause_ns)) < 0)
 			return;
 		pause_ns = pause_ns * 2 < DIALOG_PAUSE_MS_MAX * SYS_MS ? pause_ns * 2
@@ -251,12 +264,17 @@ PARKS static int ask_once(struct dialog *se, struct ask *a, uint64_t number, voi
 	a->call = (struct rpc_call){ .op = a->op, .msg = a->msg, .data = a->data,
 		.plain = !a->changes, .cookie = number, .into = a->into, .into_cap = a->into_cap,
 		.ret_hint = hint };
+	if (a->changes && se->n_changing++ == 0)
+		se->changed_ns = loop_now_ns(sys_loop(se->sys));
 	if (se->n_asking++ == 0)
 		watch(se);
 	rc = rpc_ask(conn, &a->call, a->reply_op, ret_reply, until_ns, note);
 	se->n_asking--;
+	se->n_changing -= a->changes;
 	a->call.ret_hint = NULL;
 	*ret_answered = rc == 0 || a->call.reply_op == OP_error;
+	if (a->changes && *ret_answered)
+		se->changed_ns = loop_now_ns(sys_loop(se->sys));
 	if (*ret_answered && rc == E_NOTPRIMARY) {
 		/* It may have begun it before it knew. */
 		*ret_answered = false;

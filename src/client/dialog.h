@@ -14,9 +14,10 @@
  * them holds up nobody's window (S3).
  *
  * Of several metadata nodes one leads (rpc/route.h).  When it says that it does so no more, or its
- * connection breaks, or nothing comes from it for DIALOG_QUIET_MS and it does not answer a ping,
- * the others are asked; whoever lets us in gets what was unanswered, under the same numbers.  A
- * silent one is left only for one that leads (S4), so that a slow one is not given up. */
+ * connection breaks, or nothing comes from it for DIALOG_QUIET_MS and it does not answer a ping, or
+ * it answers no change for DIALOG_SLOW_MS (it may be cut off from its replicas, and not know), the
+ * others are asked; whoever lets us in gets what was unanswered, under the same numbers.  It is left
+ * only for one that leads (S4), so that a slow one is not given up. */
 #ifndef CLIENT_DIALOG_H
 #define CLIENT_DIALOG_H
 #include "base/limit.h"
@@ -26,6 +27,7 @@ enum {
 	DIALOG_SLOTS = LIMIT_INFLIGHT_MAX,
 	DIALOG_QUIET_MS = 50,        /* with requests open and nothing heard: is it still there? */
 	DIALOG_PING_MS = 50,         /* for the answer to that */
+	DIALOG_SLOW_MS = 500,        /* with changes open and none answered */
 	DIALOG_LOOK_MS = 500,        /* for the others to say whether they lead */
 	DIALOG_PAUSE_MS = 16,        /* then, while it is still silent; longer each time */
 	DIALOG_PAUSE_MS_MAX = 2000,
@@ -51,7 +53,8 @@ struct dialog {
 	uint64_t round_trips;        /* of connections that are closed */
 	struct group watch;          /* of the fiber that notices silence */
 	struct waitq asked;
-	uint32_t n_asking;
+	uint32_t n_asking, n_changing;
+	uint64_t changed_ns;         /* the last answer to a change, or the first of those open */
 	bool watched;
 };
 struct dialog_opts {
