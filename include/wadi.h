@@ -394,6 +394,14 @@ struct wadi_job_end {
  * that the handle acts for. */
 WADI_API int wadi_job_end(struct wadi *w, uint64_t job, struct wadi_job_end *ret_end);
 WADI_API int wadi_job_renew(struct wadi *w, uint64_t job);
+/* The job's token is void, its connections are cut, and within a second or so storage servers
+ * refuse what was given for it; ret_job (required) has a new one.  The job and its data stay.  Only
+ * with the cluster's key: WADI_E_DENIED, WADI_E_NOTFOUND, WADI_E_GONE. */
+WADI_API int wadi_job_revoke(struct wadi *w, uint64_t job, struct wadi_job *ret_job);
+/* Storage servers get another key for capabilities; the one before opens what it was used for as
+ * long as that lasts, ten minutes.  Only with the cluster's key.  WADI_E_BUSY: it is being
+ * changed. */
+WADI_API int wadi_key_rotate(struct wadi *w);
 
 enum wadi_job_state { WADI_JOB_ACTIVE = 1, WADI_JOB_ENDING = 2, WADI_JOB_ENDED = 3 };
 struct wadi_job_info {

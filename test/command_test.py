@@ -314,7 +314,7 @@ class Words(Command):
         script = self.wadi("completion", "bash")[0].decode() + (
             '\nCOMP_WORDS=(wadi job r); COMP_CWORD=2; _wadi; echo "${COMPREPLY[*]}"')
         out = subprocess.run(["bash", "-c", script], check=True, capture_output=True, text=True)
-        self.assertEqual(out.stdout.split(), ["run", "register", "renew"])
+        self.assertEqual(out.stdout.split(), ["run", "register", "renew", "revoke"])
         self.wadi("completion", "csh", code=2)
 
     def test_quiet_and_colours(self):

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A job with a token, grants and capabilities of its own reaches for another job's things by every
 request that there is, on every port, and gets nothing: no byte, no change, no hint."""
+import json
 import os
 import sys
+import time
 
 from frames import MESSAGES, ROLE_STORE, Refused, Wire
 from house import DRAM, FLASH, PATIENCE, SharedHouseTest, run
@@ -87,11 +89,12 @@ class Isolation(SharedHouseTest):
             for name, ask in (("bucket_create", {"name": b"b"}),
                               ("bucket_open", {"name": b"vault-f"}),
                               ("bucket_list", {"max": 9}), ("job_end", {}), ("job_renew", {}),
-                              ("job_bill", {}), ("status", {})):
+                              ("job_bill", {}), ("status", {}), ("job_revoke", {})):
                 self.refused(wire, name, {"job": self.owner, **ask}, ("DENIED",))
             self.refused(wire, "job_register", {"name": b"more"}, ("DENIED",))
             self.refused(wire, "scrub", {}, ("DENIED",))
             self.refused(wire, "replica_say", {}, ("DENIED",))
+            self.refused(wire, "key_rotate", {}, ("DENIED",))
             self.tried.add("job_list")
             self.assertEqual([j["job"] for j in wire.ask("job_list", {"max": 100})["jobs"]],
                              [self.thief])
@@ -159,6 +162,48 @@ class Isolation(SharedHouseTest):
                     self.refused(wire, name, {}, ("UNSUPPORTED",))
             self.assertEqual(self.client.get(kind, "k"), (LENGTH, SEED))
         own.leave()
+
+    def test_revoked(self):
+        """A token that leaked, and what was given for it, opens nothing once it was revoked."""
+        job, token = self.house.job(self.admin, "leaky")
+        client = self.house.client(token=token)
+        client("bucket", "leaky", "tiers=flash")
+        client("put", "leaky", "k", LENGTH, SEED)
+        meta = self.wire("meta_tcp", token.encode())
+        bucket = meta.ask("bucket_open", {"job": job, "name": b"leaky"})["bucket"][0]["bucket"]
+        got = meta.ask("get", {"bucket": bucket, "name": b"k"})
+        grant = meta.ask("grant", {"bucket": bucket, "bytes": LENGTH}, numbered=True)["parts"][0]
+        read = {f: got["places"][0][f] for f in ("egroup", "extent")}
+        read.update({f: got[f] for f in ("cap_job", "cap_until_ms", "cap")}, len=4096)
+        write = {f: grant[f] for f in ("egroup", "epoch", "extent_first", "extent_count", "tier",
+                                       "credit_bytes", "cap_job", "cap_until_ms", "cap", "device")}
+        write["extent"] = grant["extent_first"]
+        store = self.wire("store_tcp")
+        self.assertEqual(len(store.ask("extent_read", read)["data"]), 4096)
+        # With the key of capabilities changed as well, it would still be good for a while.
+        self.house.wadi("key", "rotate")
+        self.assertEqual(len(store.ask("extent_read", read)["data"]), 4096)
+        new = json.loads(self.house.wadi("job", "revoke", str(job), "--json").stdout)["token"]
+        until = time.monotonic() + 5 * PATIENCE
+        while True:  # heartbeats carry it
+            try:
+                store.ask("extent_read", read)
+            except Refused as refused:
+                self.assertEqual(refused.code, "STALE", refused.note)
+                break
+            self.assertLess(time.monotonic(), until)
+            time.sleep(0.05)
+        refused = store.refused("extent_write", write, bytes(4096))
+        self.assertEqual(refused.code, "STALE", refused.note)
+        with self.assertRaises(Refused) as caught:
+            self.wire("meta_tcp", token.encode())
+        self.assertEqual(caught.exception.code, "DENIED")
+        self.assertNotEqual(new, token)
+        again = self.house.client(token=new)
+        self.assertEqual(again.get("leaky", "k"), (LENGTH, SEED))
+        again.leave()
+        client.leave()
+        self.admin("end", job)
 
     @classmethod
     def tearDownClass(cls):

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cmd_job.c: job run, register, end, renew, ls, bill. */
+/* cmd_job.c: job run, register, end, renew, revoke, ls, bill; key rotate. */
 #include "cli/commands.h"
 #include "cli/copy.h"
 #include "cli/words.h"
@@ -290,6 +290,37 @@ static bool bill_one(struct cli *c, const char *text, uint64_t job)
 void cmd_job_end(struct cli *c) { each_job(c, end_one); }
 void cmd_job_renew(struct cli *c) { each_job(c, renew_one); }
 void cmd_job_bill(struct cli *c) { each_job(c, bill_one); }
+
+static bool revoke_one(struct cli *c, const char *text, uint64_t id)
+{
+	struct wadi_job job;
+	int rc = wadi_job_revoke(c->w, id, &job);
+
+	if (rc < 0) {
+		cli_failed(c, text, rc);
+		return false;
+	}
+	if (c->json)
+		out_json(json_pack("{s:I, s:s}", "job", (json_int_t)job.id, "token", job.token));
+	else
+		printf("job    %llu\ntoken  %s\n", (unsigned long long)job.id, job.token);
+	return true;
+}
+
+void cmd_job_revoke(struct cli *c) { each_job(c, revoke_one); }
+
+void cmd_key_rotate(struct cli *c)
+{
+	int rc;
+
+	if (!cli_connect(c, 0))
+		return;
+	rc = wadi_key_rotate(c->w);
+	if (rc < 0)
+		cli_failed(c, NULL, rc);
+	else
+		out_note(c, "in five seconds storage servers know the new key, and it is used");
+}
 
 static void job_json(const struct wadi_job_info *j)
 {

@@ -315,6 +315,34 @@ int wadi_job_end(struct wadi *w, uint64_t job, struct wadi_job_end *ret_end)
 	return job_sync(w, job_end_run, &j, 0);
 }
 
+PARKS static int job_revoke_run(struct wadi_op *op, struct err_note *note)
+{
+	struct job_call *j = op->arg;
+
+	return client_job_revoke(op->w->c, j->job, op->until_ns, j->ret, note);
+}
+
+int wadi_job_revoke(struct wadi *w, uint64_t job, struct wadi_job *ret_job)
+{
+	struct job_call j = { .job = job, .ret = ret_job };
+
+	if (ret_job == NULL)
+		return fail(w, E_INVALID, "room for the new token is needed");
+	return job_sync(w, job_revoke_run, &j, 0);
+}
+
+PARKS static int key_rotate_run(struct wadi_op *op, struct err_note *note)
+{
+	return client_key_rotate(op->w->c, op->until_ns, note);
+}
+
+int wadi_key_rotate(struct wadi *w)
+{
+	struct job_call j = { .job = 0 };
+
+	return job_sync(w, key_rotate_run, &j, 0);
+}
+
 PARKS static int job_renew_run(struct wadi_op *op, struct err_note *note)
 {
 	struct job_call *j = op->arg;

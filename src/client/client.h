@@ -102,6 +102,9 @@ PARKS int client_job_register(struct client *c, const char *name, const struct w
 	uint64_t until_ns, struct wadi_job *ret_job, struct err_note *note);
 PARKS int client_job_end(struct client *c, uint64_t job, uint64_t until_ns,
 	struct wadi_job_end *ret_end, struct err_note *note);
+PARKS int client_job_revoke(struct client *c, uint64_t job, uint64_t until_ns,
+	struct wadi_job *ret_job, struct err_note *note);
+PARKS int client_key_rotate(struct client *c, uint64_t until_ns, struct err_note *note);
 PARKS int client_job_renew(struct client *c, uint64_t job, uint64_t until_ns,
 	struct err_note *note);
 PARKS int client_job_list(struct client *c, uint32_t flags, uint64_t *cursor, uint64_t until_ns,

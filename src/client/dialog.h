@@ -16,8 +16,8 @@
  * Of several metadata nodes one leads (rpc/route.h).  When it says that it does so no more, or its
  * connection breaks, or nothing comes from it for DIALOG_QUIET_MS and it does not answer a ping, or
  * it answers no change for DIALOG_SLOW_MS (it may be cut off from its replicas, and not know), the
- * others are asked; whoever lets us in gets what was unanswered, under the same numbers.  It is left
- * only for one that leads (S4), so that a slow one is not given up. */
+ * others are asked; whoever lets us in gets what was unanswered, under the same numbers.  It is
+ * left only for one that leads (S4), so that a slow one is not given up. */
 #ifndef CLIENT_DIALOG_H
 #define CLIENT_DIALOG_H
 #include "base/limit.h"

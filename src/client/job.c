@@ -79,6 +79,35 @@ PARKS int client_job_end(struct client *c, uint64_t job, uint64_t until_ns,
 	return rc;
 }
 
+PARKS int client_job_revoke(struct client *c, uint64_t job, uint64_t until_ns,
+	struct wadi_job *ret_job, struct err_note *note)
+{
+	struct msg_job_revoke m = { .job = job };
+	struct ask a = { .op = OP_job_revoke, .reply_op = OP_job_ok, .msg = &m, .changes = true };
+	struct msg_job_ok ok;
+	int rc = dialog_ask(&c->dialog, &a, &ok, until_ns, note);
+
+	if (rc == 0) {
+		*ret_job = (struct wadi_job){ .id = ok.job, .lease_ms = ok.lease_ms,
+			.tiers = ok.tiers };
+		text_take(ret_job->token, sizeof ret_job->token, ok.token);
+	}
+	ask_fini(&a);
+	return rc;
+}
+
+/* Twice is harmless, so it needs no number. */
+PARKS int client_key_rotate(struct client *c, uint64_t until_ns, struct err_note *note)
+{
+	struct msg_key_rotate m = { };
+	struct ask a = { .op = OP_key_rotate, .reply_op = OP_ok, .msg = &m };
+	struct msg_ok ok;
+	int rc = dialog_ask(&c->dialog, &a, &ok, until_ns, note);
+
+	ask_fini(&a);
+	return rc;
+}
+
 PARKS int client_job_renew(struct client *c, uint64_t job, uint64_t until_ns,
 	struct err_note *note)
 {

@@ -40,6 +40,8 @@ static const struct rpc_op control_ops[] = {
 	{ OP_job_list, RPC_INLINE, on_job_list },
 	{ OP_job_end, RPC_FIBER, on_job_end },
 	{ OP_job_bill, RPC_INLINE, on_job_bill },
+	{ OP_job_revoke, RPC_INLINE, on_job_revoke },
+	{ OP_key_rotate, RPC_INLINE, on_key_rotate },
 	{ OP_status, RPC_INLINE, on_status },
 	{ OP_scrub, RPC_INLINE, on_scrub },
 	{ OP_store_register, RPC_FIBER, on_store_register },
@@ -128,6 +130,7 @@ static PARKS int tick(void *arg)
 		if (shard_failed(ctl->sh) == 0) {
 			servers_look(ctl, stalled);
 			jobs_look(ctl, stalled);
+			keys_look(ctl);
 			if (now_ns - ctl->saved_ns >= LIMIT_BILL_SAVE_MS * SYS_MS) {
 				ctl->saved_ns = now_ns;
 				bill_save(ctl);
@@ -153,9 +156,11 @@ PARKS static int take_in(struct control *ctl, const struct control_opts *o, stru
 		memcpy(ctl->key, o->key, sizeof ctl->key);
 	if (rc < 0 || (rc = jobs_load(ctl, note)) < 0 || (rc = servers_load(ctl, note)) < 0)
 		return rc;
-	token_cap_key(ctl->key, ctl->cap_key);
+	if ((rc = keys_begin(ctl, note)) < 0)
+		return rc;
 	large_policy(ctl->sh, &(struct large_policy){ .tiers = job_tiers, .quota = job_quota,
-				      .cap_key = ctl->cap_key, .arg = ctl });
+				      .cap_key = &ctl->cap_key, .job_epoch = job_cap_epoch,
+				      .arg = ctl });
 	rc = fiber_start(&ctl->fibers, "control", tick, ctl);
 	return rc < 0 ? err_set(note, rc, "no fiber left") : 0;
 }
@@ -173,7 +178,7 @@ static PARKS void end(void *arg)
 	servers_fini(ctl);
 	map_fini(&ctl->conns);
 	explicit_bzero(ctl->key, sizeof ctl->key);
-	explicit_bzero(ctl->cap_key, sizeof ctl->cap_key);
+	keys_end(ctl);
 	free(ctl);
 }
 
@@ -191,6 +196,7 @@ static PARKS int begin(const void *arg, struct serve *v, void **ret_guest, struc
 	ctl->sh = serve_shard(v);
 	ctl->silent_ns = ns_of(o->server_silent_ms, LIMIT_SERVER_SILENT_MS);
 	ctl->gone_ns = ns_of(o->server_gone_ms, LIMIT_SERVER_GONE_MS);
+	ctl->key_rotate_ms = o->key_rotate_ms != 0 ? o->key_rotate_ms : LIMIT_CAP_KEY_ROTATE_MS;
 	ctl->fence_ns = ns_of(o->fence_ms, LIMIT_STORE_FENCE_MS);
 	ctl->born_ns = ctl->ticked_ns = ctl->saved_ns = sys_now_ns(ctl->sys);
 	list_init(&ctl->conn_list);

@@ -11,7 +11,7 @@ struct control_opts {
 	const char *key_file;      /* the cluster's key, made when it is missing; or */
 	const uint8_t *key;        /* TOKEN_KEY_BYTES, when key_file is NULL */
 	/* Zero: the limits of limit.def.  For tests. */
-	uint64_t server_silent_ms, server_gone_ms, fence_ms;
+	uint64_t server_silent_ms, server_gone_ms, fence_ms, key_rotate_ms;
 };
 /* What serve_opts takes as its guest; guest_arg is a struct control_opts that outlives the server.
  * A controller is made each time that shard 0 is led from here: it takes in what the shard's rows

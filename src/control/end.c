@@ -19,12 +19,13 @@ struct ending {
 void job_end_begin(struct control *ctl, struct job *j)
 {
 	sm_move(&j->state, JOB_ENDING);
+	(void)job_epoch_raise(ctl, j); /* its egroups go as well */
 	job_write(ctl, j);
 	db_want_sync(shard_db(ctl->sh));
 }
 
 /* Nobody goes on with a token that was good until now.  Who asked for the end waits for it here. */
-static void cut(struct control *ctl, const struct job *j)
+void job_cut(struct control *ctl, const struct job *j)
 {
 	list_each (it, &ctl->conn_list) {
 		struct conn *conn = container_of(it, struct conn, link);
@@ -105,7 +106,7 @@ static PARKS int steps(struct ending *e)
 		return rc;
 	e->at = END_DROPPING;
 	j->end_synced = true;
-	cut(ctl, j);
+	job_cut(ctl, j);
 	if ((rc = drop_buckets(ctl, j)) < 0 || (rc = wait_for_room(ctl, j)) < 0)
 		return rc;
 	check(shard_job_dropping(ctl->sh, j->id) == 0);

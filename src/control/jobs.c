@@ -380,6 +380,55 @@ void on_job_renew(void *arg, struct rpc_request *r)
 	answer(ctl, r, &c, rc, OP_ok, &ok);
 }
 
+static int job_revoke(struct control *ctl, struct shard_call *c, uint64_t id, struct job **ret_j)
+{
+	uint64_t before = 0;
+	struct job *j;
+	int rc = shard_writable(ctl->sh, c);
+
+	if (rc < 0)
+		return rc;
+	if (!c->who.admin)
+		return err_set(&c->note, E_DENIED, "only with the cluster's key");
+	if ((rc = job_of(ctl, c, id, &j)) < 0
+		|| (rc = shard_recall(ctl->sh, c, OP_job_revoke, &before)) < 0)
+		return rc;
+	*ret_j = j;
+	if (rc > 0)
+		return 0;
+	if (j->state.now != JOB_ACTIVE)
+		return err_set(&c->note, E_GONE, "job %llu has ended", (unsigned long long)j->id);
+	if ((rc = job_epoch_raise(ctl, j)) < 0)
+		return err_set(&c->note, rc, "job %llu", (unsigned long long)j->id);
+	job_write(ctl, j);
+	shard_want_sync(ctl->sh, c);
+	shard_keep(ctl->sh, c, OP_job_revoke, j->id);
+	job_cut(ctl, j);
+	return 0;
+}
+
+void on_job_revoke(void *arg, struct rpc_request *r)
+{
+	struct control *ctl = arg;
+	char token[TOKEN_CHARS_MAX];
+	struct msg_job_revoke m;
+	struct msg_job_ok ok;
+	struct shard_call c;
+	struct job *j = NULL;
+	int rc;
+
+	call_begin(ctl, r, &c);
+	rc = decoded(&c, msg_job_revoke_get(r->body.p, r->body.len, r->version, &m));
+	if (rc == 0)
+		rc = job_revoke(ctl, &c, m.job, &j);
+	if (rc == 0)
+		ok = (struct msg_job_ok){ .job = j->id,
+			.lease_ms = j->row.lease_ms,
+			.tiers = tiers_of(ctl, j),
+			.token = bytes_of(token, token_job(ctl->key, j->id, j->row.epoch, token)) };
+	answer(ctl, r, &c, rc, OP_job_ok, &ok);
+}
+
 static void list_fill(struct control *ctl, const struct shard_call *c, const struct msg_job_list *m,
 	uint8_t *room, struct msg_job_list_ok *ret)
 {

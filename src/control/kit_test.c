@@ -22,7 +22,8 @@ static void open_all(void)
 	static const struct control_opts co = { .key_file = "/key",
 		.server_silent_ms = KIT_SILENT_MS,
 		.fence_ms = KIT_FENCE_MS,
-		.server_gone_ms = KIT_GONE_MS };
+		.server_gone_ms = KIT_GONE_MS,
+		.key_rotate_ms = KIT_ROTATE_MS };
 	struct serve_opts o = { .replica = { .dir = "/meta", .db = &db },
 		.slab_bytes = 16 * MIB,
 		.guest = &control_guest,

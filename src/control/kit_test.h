@@ -9,7 +9,8 @@
 #include "meta/serve.h"
 #include "sys/sim/sim.h"
 
-enum { KIT_SILENT_MS = 1000, KIT_FENCE_MS = 2000, KIT_GONE_MS = 4000, MIB = 1 << 20 };
+enum { KIT_SILENT_MS = 1000, KIT_FENCE_MS = 2000, KIT_GONE_MS = 4000, KIT_ROTATE_MS = 1200000,
+	MIB = 1 << 20 };
 struct kit {
 	struct sys *sys;
 	struct serve *v;

@@ -70,7 +70,14 @@ struct control {
 	struct serve *v;
 	struct shard *sh;
 	struct group fibers;
-	uint8_t key[TOKEN_KEY_BYTES], cap_key[TOKEN_KEY_BYTES];
+	uint8_t key[TOKEN_KEY_BYTES];
+	struct cap_key cap_key; /* with which is minted now */
+	uint32_t key_id;        /* the newest, told to servers since key_ms (keys.c) */
+	uint64_t key_ms, key_rotate_ms;
+	struct revoked *revoked; /* numbers revoked_before + 1 and so on */
+	uint32_t n_revoked, revoked_cap;
+	uint64_t revoked_before;
+	uint8_t told[20 << 10]; /* lists of the answer to a heartbeat */
 	uint64_t silent_ns, gone_ns, fence_ns;
 	uint64_t born_ns, ticked_ns, saved_ns;
 	struct map conns;       /* struct rpc_conn -> struct conn */
@@ -106,10 +113,11 @@ void job_info(const struct control *ctl, const struct job *j, struct sub_job_inf
 /* The order in which a job fills tiers: how many. */
 uint8_t job_tiers(void *arg, uint64_t job, uint8_t ret_tiers[TIER_COUNT]);
 int job_quota(void *arg, uint64_t job, uint64_t bytes, struct err_note *note);
-rpc_handler on_job_register, on_job_renew, on_job_list;
+rpc_handler on_job_register, on_job_renew, on_job_list, on_job_revoke;
 
 /* ---- end.c ---- */
 void job_end_begin(struct control *ctl, struct job *j); /* active -> ending */
+void job_cut(struct control *ctl, const struct job *j); /* shuts its connections */
 void job_end_go_on(struct control *ctl, struct job *j); /* starts the fiber, if none is at it */
 rpc_handler on_job_end;
 
@@ -128,6 +136,21 @@ void servers_lost(struct control *ctl, struct rpc_conn *c);
 void tiers_have(const struct control *ctl, struct hints_tier ret_have[TIER_COUNT]);
 rpc_handler on_store_register, on_heartbeat;
 PARKS int drops_run(void *arg); /* the fiber of a struct server */
+
+/* ---- keys.c ---- */
+int keys_begin(struct control *ctl, struct err_note *note); /* after the jobs were loaded */
+void keys_end(struct control *ctl);
+void keys_look(struct control *ctl); /* from time to time */
+/* Those that a server has to know, for store_ok and heartbeat_ok; room lasts as long as they. */
+struct wire_list keys_told(const struct control *ctl, uint8_t *room, size_t len, uint16_t version);
+/* What was given for the job until now is good no more; the row is the caller's to write.
+ * E_NOMEM. */
+int job_epoch_raise(struct control *ctl, struct job *j);
+/* What was revoked after that number. */
+void revoked_told(struct control *ctl, uint64_t after, uint8_t *room, size_t len, uint16_t version,
+	struct msg_heartbeat_ok *ret);
+uint64_t job_cap_epoch(void *arg, uint64_t domain);
+rpc_handler on_key_rotate;
 
 /* ---- status.c ---- */
 rpc_handler on_status;

@@ -11,7 +11,7 @@ static const struct sm_state server_states[] = {
 	[SERVER_SILENT] = { "silent", TO(SERVER_UP) | TO(SERVER_GONE) | TO(SERVER_SILENT) },
 	[SERVER_GONE] = { "gone", TO(SERVER_UP) | TO(SERVER_SILENT) },
 };
-enum { REGISTER_MS = 10000 };
+enum { REGISTER_MS = 10000, KEYS_BYTES = 256 };
 
 /* Known from now on, with a fiber that sends it what it has to drop. */
 static struct server *server_add(struct control *ctl, uint32_t id)
@@ -188,6 +188,7 @@ static PARKS int take_in(struct control *ctl, struct shard_call *c, struct rpc_r
 PARKS void on_store_register(void *arg, struct rpc_request *r)
 {
 	struct control *ctl = arg;
+	uint8_t room[KEYS_BYTES], first[CAP_KEY_BYTES];
 	struct msg_store_register m;
 	struct msg_store_ok ok;
 	struct server *s = NULL;
@@ -199,19 +200,24 @@ PARKS void on_store_register(void *arg, struct rpc_request *r)
 	if (rc == 0)
 		rc = take_in(ctl, &c, r, &m, &s);
 	if (rc == 0) {
+		token_cap_key(ctl->key, 0, first);
 		ok = (struct msg_store_ok){ s->id, shard_epoch(ctl->sh),
-			bytes_of(ctl->cap_key, sizeof ctl->cap_key) };
+			bytes_of(first, sizeof first),
+			keys_told(ctl, room, sizeof room, c.version) };
 		note_devices(s, m.devices);
 		if (rpc_conn_open(r->conn))
 			s->conn = r->conn;
 	}
 	answer(ctl, r, &c, rc, OP_store_ok, &ok);
+	explicit_bzero(room, sizeof room);
+	explicit_bzero(first, sizeof first);
 }
 
 void on_heartbeat(void *arg, struct rpc_request *r)
 {
 	struct control *ctl = arg;
-	struct msg_heartbeat_ok ok = { shard_epoch(ctl->sh), shard_time_held_ms(ctl->sh) };
+	struct msg_heartbeat_ok ok = { .epoch = shard_epoch(ctl->sh),
+		.shard_time_ms = shard_time_held_ms(ctl->sh) };
 	struct msg_heartbeat m;
 	struct shard_call c;
 	struct server *s = NULL;
@@ -235,6 +241,9 @@ void on_heartbeat(void *arg, struct rpc_request *r)
 	s->cpu_permille = m.cpu_permille;
 	note_devices(s, m.devices);
 	hear(s);
+	ok.keys = keys_told(ctl, ctl->told, KEYS_BYTES, c.version);
+	revoked_told(ctl, m.revoked_to, ctl->told + KEYS_BYTES, sizeof ctl->told - KEYS_BYTES,
+		c.version, &ok);
 	/* Only from who surely leads: else a server would not fence itself while the next one that
 	 * leads counts on it. */
 	rpc_reply(r, OP_heartbeat_ok, &ok, bytes_of(NULL, 0), serve_gate(ctl->v, 0, false));

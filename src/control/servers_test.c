@@ -15,6 +15,9 @@ static struct storage {
 	struct rpc_conn *c;
 	uint32_t server;
 	uint64_t incarnation, epoch, time_ms;
+	uint64_t revoked_to;
+	struct sub_job_epoch revoked; /* the last */
+	uint32_t n_revoked, n_keys, keys[2];
 	bool beats, beating;   /* wanted; a fiber does */
 	bool holds;            /* keeps requests unanswered */
 	int refuses;           /* this code, when it is not 0 */
@@ -108,12 +111,24 @@ static int say_register(struct rpc_conn *c, uint64_t uuid, uint64_t incarnation)
 	return 0;
 }
 
+static void keys_heard(struct wire_list l)
+{
+	struct sub_cap_key_info k;
+
+	for (st.n_keys = 0; sub_cap_key_info_next(&l, &k); st.n_keys++) {
+		check(st.n_keys < 2);
+		check(k.key.len == CAP_KEY_BYTES);
+		st.keys[st.n_keys] = k.id;
+	}
+	check(st.n_keys > 0);
+}
+
 static int say_heartbeat(struct rpc_conn *c, uint64_t incarnation, uint64_t pinned)
 {
 	uint8_t room[512];
 	struct msg_heartbeat m = { .server = st.server, .incarnation = incarnation,
 		.cpu_permille = 123, .devices = devices(room, sizeof room, pinned),
-		.epoch = st.epoch };
+		.epoch = st.epoch, .revoked_to = st.revoked_to };
 	struct rpc_call call = { .op = OP_heartbeat, .plain = true, .msg = &m };
 	struct msg_heartbeat_ok ok;
 	int rc = rpc_ask(c, &call, OP_heartbeat_ok, &ok, sys_after(kit.sys, SYS_SEC), NULL);
@@ -121,6 +136,11 @@ static int say_heartbeat(struct rpc_conn *c, uint64_t incarnation, uint64_t pinn
 	if (rc == 0) {
 		check(ok.shard_time_ms >= st.time_ms); /* whoever leads, whatever clocks say */
 		st.time_ms = ok.shard_time_ms;
+		keys_heard(ok.keys);
+		while (sub_job_epoch_next(&ok.revoked, &st.revoked))
+			st.n_revoked++;
+		check(ok.revoked_to == ok.revoked_last);
+		st.revoked_to = ok.revoked_to;
 	}
 	rpc_call_fini(&call);
 	return rc;
@@ -526,6 +546,112 @@ static void strangers(void)
 	storage_away();
 }
 
+/* The key that a capability to read shows. */
+static uint32_t key_shown(struct file *f)
+{
+	struct msg_get m = { .bucket = f->bucket, .name = BYTES("x") };
+	struct msg_get_ok ok;
+	struct reader r;
+
+	check(kit_look(f->j.conn, OP_get, &m, OP_get_ok, &ok) == 0);
+	check(ok.cap.len == CAP_BYTES);
+	r = reader_of(ok.cap.p + CAP_V1_BYTES, 4);
+	return read_u32(&r);
+}
+
+static void rotated(void)
+{
+	struct file f;
+	uint32_t first;
+
+	st = (struct storage){ .server = 0 };
+	storage_up(1);
+	f = new_file();
+	first = key_shown(&f);
+	kit_sleep(2 * BEAT_MS);
+	check(st.keys[st.n_keys - 1] == first);
+	check(kit_look(f.j.conn, OP_key_rotate, &(struct msg_key_rotate){ }, OP_ok, NULL)
+		== E_DENIED);
+	check(kit_look(kit.admin, OP_key_rotate, &(struct msg_key_rotate){ }, OP_ok, NULL) == 0);
+	check(kit_look(kit.admin, OP_key_rotate, &(struct msg_key_rotate){ }, OP_ok, NULL)
+		== E_BUSY);
+	kit_sleep(2 * BEAT_MS);
+	check(key_shown(&f) == first); /* not before servers know the next */
+	check(st.n_keys == 2);
+	check(st.keys[0] == first);
+	check(st.keys[1] == first + 1);
+	kit_sleep(5000);
+	check(key_shown(&f) == first + 1);
+	check(st.n_keys == 2); /* what was given with the other one lives on */
+	storage_quiet();
+	rpc_close(f.j.conn);
+	rpc_close(st.c);
+	kit_restart();
+	storage_up(1);
+	kit_enter(&f.j);
+	check(key_shown(&f) == first + 1);
+	kit_sleep(CAP_LIFE_MS + 60000 + 6000);
+	check(st.n_keys == 1);
+	check(st.keys[0] == first + 1);
+	/* And after a while by itself. */
+	kit_sleep(KIT_ROTATE_MS);
+	check(key_shown(&f) == first + 2);
+	rpc_close(f.j.conn);
+	storage_away();
+}
+
+static void revoked(void)
+{
+	struct msg_job_end_ok ended;
+	struct msg_job_revoke m;
+	struct msg_job_ok ok;
+	struct rpc_conn *c;
+	struct file f;
+
+	st = (struct storage){ .server = 0 };
+	storage_up(1);
+	f = new_file();
+	m.job = f.j.id;
+	check(kit_change(f.j.conn, OP_job_revoke, &m, OP_job_ok, &ok) == E_DENIED);
+	kit_sleep(2 * BEAT_MS);
+	check(st.n_revoked == 0);
+	check(kit_change(kit.admin, OP_job_revoke, &m, OP_job_ok, &ok) == 0);
+	check(ok.job == f.j.id);
+	kit_sleep(2 * BEAT_MS);
+	check(st.n_revoked == 1);
+	check(st.revoked.job == f.j.id);
+	check(st.revoked.epoch == 2);
+	check(!rpc_conn_open(f.j.conn));
+	rpc_close(f.j.conn);
+	check(kit_connect(f.j.token, f.j.token_len, NULL, &c) == E_DENIED);
+	check(kit_change(kit.admin, OP_job_revoke, &m, OP_job_ok, &ok) == 0);
+	f.j.token_len = ok.token.len;
+	memcpy(f.j.token, ok.token.p, ok.token.len);
+	kit_enter(&f.j);
+	rpc_close(f.j.conn);
+	/* The next one that leads tells it again. */
+	storage_quiet();
+	rpc_close(st.c);
+	kit_restart();
+	st.n_revoked = 0;
+	st.revoked_to = 0;
+	storage_up(1);
+	kit_sleep(2 * BEAT_MS);
+	check(st.n_revoked == 1);
+	check(st.revoked.epoch == 3);
+	check(kit_end(kit.admin, f.j.id, &ended) == 0);
+	kit_sleep(2 * BEAT_MS);
+	check(st.n_revoked == 2);
+	check(st.revoked.epoch == 4);
+	m.job = 12345;
+	check(kit_change(kit.admin, OP_job_revoke, &m, OP_job_ok, &ok) == E_NOTFOUND);
+	m.job = f.j.id;
+	check(kit_change(kit.admin, OP_job_revoke, &m, OP_job_ok, &ok) == E_GONE);
+	storage_away();
+}
+
+static void keys_change(void **state) { kit_run(rotated); }
+static void hears_what_is_revoked(void **state) { kit_run(revoked); }
 static void drops_before_it_answers(void **state) { kit_run(drops); }
 static void is_billed(void **state) { kit_run(billed); }
 static void is_silent_then_fenced(void **state) { kit_run(silence); }
@@ -541,6 +667,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(drops_before_it_answers),
 		cmocka_unit_test(is_billed),
+		cmocka_unit_test(keys_change),
+		cmocka_unit_test(hears_what_is_revoked),
 		cmocka_unit_test(is_silent_then_fenced),
 		cmocka_unit_test(hears_again_after_a_break),
 		cmocka_unit_test(hears_again_after_a_start),

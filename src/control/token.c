@@ -80,9 +80,10 @@ static void sum(const uint8_t key[TOKEN_KEY_BYTES], const char label[LABEL_BYTES
 	OPENSSL_cleanse(code, sizeof code);
 }
 
-void token_cap_key(const uint8_t key[TOKEN_KEY_BYTES], uint8_t ret_key[TOKEN_KEY_BYTES])
+void token_cap_key(const uint8_t key[TOKEN_KEY_BYTES], uint32_t id,
+	uint8_t ret_key[TOKEN_KEY_BYTES])
 {
-	sum(key, "wadi-ext", 0, 0, ret_key);
+	sum(key, "wadi-ext", id, 0, ret_key);
 }
 
 size_t token_admin(const uint8_t key[TOKEN_KEY_BYTES], char ret_text[TOKEN_CHARS_MAX])

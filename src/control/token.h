@@ -22,8 +22,10 @@ enum {
  * then synced.  E_INVALID: the file holds something else. */
 PARKS int token_key_load(struct sys *s, const char *path, uint8_t ret_key[TOKEN_KEY_BYTES],
 	struct err_note *note);
-/* The key of capabilities: storage servers get it, and cannot make tokens from it. */
-void token_cap_key(const uint8_t key[TOKEN_KEY_BYTES], uint8_t ret_key[TOKEN_KEY_BYTES]);
+/* A key of capabilities, by its number: storage servers get it, and can make neither tokens nor
+ * other keys from it. */
+void token_cap_key(const uint8_t key[TOKEN_KEY_BYTES], uint32_t id,
+	uint8_t ret_key[TOKEN_KEY_BYTES]);
 
 /* Neither ends with a NUL; the length. */
 size_t token_admin(const uint8_t key[TOKEN_KEY_BYTES], char ret_text[TOKEN_CHARS_MAX]);

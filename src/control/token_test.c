@@ -105,7 +105,7 @@ static void cap_key_is_another(void **state)
 	char text[TOKEN_CHARS_MAX];
 	struct token t;
 
-	token_cap_key(key, cap);
+	token_cap_key(key, 0, cap);
 	assert_memory_not_equal(cap, key, sizeof cap);
 	assert_int_equal(token_read(key, bytes_of(text, token_admin(cap, text)), &t), E_DENIED);
 	assert_int_equal(token_read(key, bytes_of(text, token_job(cap, 1, 1, text)), &t), E_DENIED);

@@ -30,13 +30,13 @@ struct world {
 	uint8_t room[ROOM];
 };
 
-static const uint8_t key[32] = { 7 };
+static const struct cap_key key = { 1, { 7 } };
 
 static void open_shard(struct world *w)
 {
 	const struct db_opts db = { .tree_bytes_max = 256 << 20, .log_segment_bytes = 1 << 20 };
 	struct shard_opts o = { .slab_bytes = 8 * MIB, .epoch = 1 };
-	struct large_policy p = { .cap_key = key };
+	struct large_policy p = { .cap_key = &key };
 	struct principal admin = { .admin = true };
 	struct err_note note;
 
@@ -130,7 +130,7 @@ static int grant(struct world *w, uint64_t bytes, uint16_t flags)
 	w->on[w->n_on++] = w->part.server;
 	while (sub_grant_copy_next(&ok.copies, &copy)) {
 		assert_int_equal(copy.extent_first, w->part.extent_first);
-		assert_int_equal(copy.cap.len, 32);
+		assert_int_equal(copy.cap.len, CAP_BYTES);
 		w->on[w->n_on++] = copy.server;
 	}
 	assert_int_equal(ok.servers.n, w->n_on);

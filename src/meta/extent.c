@@ -586,9 +586,7 @@ static void mint(struct shard *sh, uint64_t domain, struct msg_get_ok *ret)
 {
 	struct cap cap = { .job = domain, .ops = CAP_READ };
 
-	check(sh->large->policy.cap_key != NULL);
-	cap.until_ms = shard_time_ms(sh) + CAP_LIFE_MS;
-	cap_mint(sh->large->policy.cap_key, &cap, sh->large->code);
+	cap_fill(sh, &cap, sh->large->code);
 	ret->cap_job = domain;
 	ret->cap_until_ms = cap.until_ms;
 	ret->cap = bytes_of(sh->large->code, CAP_BYTES);

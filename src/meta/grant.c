@@ -309,11 +309,14 @@ static int refuse_full(
 	return err_set(&c->note, E_FULL, "no room: %s", text);
 }
 
-static void cap_fill(const struct shard *sh, struct cap *cap, uint8_t code[CAP_BYTES])
+void cap_fill(const struct shard *sh, struct cap *cap, uint8_t code[CAP_BYTES])
 {
-	check(sh->large->policy.cap_key != NULL);
+	const struct large_policy *p = &sh->large->policy;
+
+	check(p->cap_key != NULL);
 	cap->until_ms = shard_time_ms(sh) + CAP_LIFE_MS;
-	cap_mint(sh->large->policy.cap_key, cap, code);
+	cap->job_epoch = p->job_epoch != NULL ? p->job_epoch(p->arg, cap->job) : 0;
+	cap_mint(p->cap_key, cap, code);
 }
 
 static void cap_of_part(const struct shard *sh, const struct room_ask *ask,

@@ -14,6 +14,7 @@
  * hole, each region an extent, each extent an egroup. */
 #ifndef META_LARGE_H
 #define META_LARGE_H
+#include "core/cap.h"
 #include "core/room.h"
 #include "meta/shard.h"
 
@@ -25,7 +26,9 @@ struct large_policy {
 	uint8_t (*tiers)(void *arg, uint64_t job, uint8_t ret_tiers[TIER_COUNT]);
 	/* May this job take so many bytes more?  0, or E_FULL with the quota named. */
 	int (*quota)(void *arg, uint64_t job, uint64_t bytes, struct err_note *note);
-	const uint8_t *cap_key; /* CAP_KEY_BYTES */
+	const struct cap_key *cap_key; /* with which is minted now; stays the controller's */
+	/* Of a domain's token now, for capabilities; 0: it has none.  May be NULL. */
+	uint64_t (*job_epoch)(void *arg, uint64_t domain);
 	void *arg;
 };
 void large_policy(

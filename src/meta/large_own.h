@@ -26,7 +26,7 @@ struct large {
 	struct server_slot *servers[LARGE_SERVERS_MAX + 1]; /* by number; 0 is none */
 	uint32_t last_server;
 	uint64_t last_ticket;
-	uint8_t code[64];     /* the capability in the answer being made */
+	uint8_t code[CAP_BYTES]; /* the capability in the answer being made */
 	struct waitq work;    /* drops to take */
 	struct waitq settled; /* drops were acknowledged, or a server fenced */
 };
@@ -63,6 +63,8 @@ void grant_lost(void *arg, uint64_t extent_first); /* a shard: its egroup died w
 void grant_end_session(struct shard *sh, uint64_t session);
 uint64_t domain_of(const struct bucket *b, uint16_t flags);
 
+/* Time, the job's epoch, and the code. */
+void cap_fill(const struct shard *sh, struct cap *cap, uint8_t code[CAP_BYTES]);
 bool server_add(const struct shard *sh, struct wire_list_builder *l, uint32_t server);
 
 /* ---- extent.c ---- */

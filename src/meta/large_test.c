@@ -29,13 +29,13 @@ struct world {
 	uint8_t room[ROOM];
 };
 
-static const uint8_t key[32] = { 7 };
+static const struct cap_key key = { 1, { 7 } };
 
 static void open_shard(struct world *w)
 {
 	const struct db_opts db = { .tree_bytes_max = 256 << 20, .log_segment_bytes = 1 << 20 };
 	struct shard_opts o = { .slab_bytes = 8 * MIB, .epoch = 1 };
-	struct large_policy p = { .cap_key = key };
+	struct large_policy p = { .cap_key = &key };
 	struct principal admin = { .admin = true };
 	struct err_note note;
 
@@ -208,7 +208,7 @@ static int life_of_a_file(void *arg)
 	assert_int_equal(get(w, "f", 0, &g), 0);
 	assert_int_equal(g.size, 2 * MIB + 5);
 	assert_int_equal(g.places.n, 2);
-	assert_int_equal(g.cap.len, 32);
+	assert_int_equal(g.cap.len, CAP_BYTES);
 	assert_true(sub_extent_place_next(&g.places, &place) &&
 		    sub_extent_place_next(&g.places, &place));
 	assert_int_equal(place.file_offset, MIB);

@@ -37,6 +37,13 @@ bool link_serves(const struct store *st)
 	return st->heard_ns != 0 && now_ns - st->heard_ns < LIMIT_STORE_FENCE_MS * SYS_MS;
 }
 
+bool link_sees(const struct store *st)
+{
+	uint64_t now_ns = loop_now_ns(sys_loop(st->sys));
+
+	return st->view_ns != 0 && now_ns - st->view_ns < LIMIT_STORE_VIEW_MS * SYS_MS;
+}
+
 uint64_t link_shard_ms(const struct store *st)
 {
 	uint64_t now_ns = loop_now_ns(sys_loop(st->sys));
@@ -292,6 +299,52 @@ static struct bytes text(const char *s)
 	return s != NULL ? bytes_of(s, strlen(s)) : bytes_of(NULL, 0);
 }
 
+/* version 1 knows one key, which has no number. */
+static int keys_take(struct store *st, struct bytes first, struct wire_list told,
+	struct err_note *note)
+{
+	struct cap_key keys[CAP_KEYS_MAX];
+	struct sub_cap_key_info info;
+	uint32_t n = 0;
+	int rc = 0;
+
+	if (told.n == 0 && first.len == CAP_KEY_BYTES) {
+		keys[n++].id = 0;
+		memcpy(keys[0].key, first.p, CAP_KEY_BYTES);
+	}
+	while (rc == 0 && n < CAP_KEYS_MAX && sub_cap_key_info_next(&told, &info)) {
+		if (info.key.len != CAP_KEY_BYTES || info.id == 0) {
+			rc = err_set(note, E_CORRUPT, "a key of %zu bytes", info.key.len);
+			break;
+		}
+		keys[n].id = info.id;
+		memcpy(keys[n++].key, info.key.p, CAP_KEY_BYTES);
+	}
+	if (rc == 0 && n == 0)
+		rc = err_set(note, E_CORRUPT, "no key of %d bytes", CAP_KEY_BYTES);
+	if (rc == 0) {
+		memcpy(st->keys, keys, n * sizeof keys[0]);
+		st->n_keys = n;
+	}
+	explicit_bzero(keys, sizeof keys);
+	return rc;
+}
+
+static void revoked_take(struct store *st, struct msg_heartbeat_ok *ok, uint64_t sent_ns)
+{
+	struct sub_job_epoch v;
+
+	bool more = ok->revoked.n > 0 && ok->revoked_to < ok->revoked_last;
+
+	revoked_lapse(st);
+	while (sub_job_epoch_next(&ok->revoked, &v))
+		revoked_put(st, v.job, v.epoch);
+	st->revoked_to = ok->revoked_to;
+	st->revoked_more = more;
+	if (ok->revoked_to >= ok->revoked_last)
+		st->view_ns = sent_ns;
+}
+
 static PARKS int enroll(struct store *st, uint8_t *room, struct err_note *note)
 {
 	struct rpc_conn *c = st->controller;
@@ -308,12 +361,11 @@ static PARKS int enroll(struct store *st, uint8_t *room, struct err_note *note)
 	struct msg_store_ok ok;
 	int rc = rpc_ask(c, &call, OP_store_ok, &ok, sys_after(st->sys, ANSWER_MS * SYS_MS), note);
 
-	if (rc == 0 && ok.cap_key.len != CAP_KEY_BYTES)
-		rc = err_set(note, E_CORRUPT, "a key of %zu bytes", ok.cap_key.len);
-	if (rc == 0 && (rc = epoch_keep(st, ok.epoch, note)) == 0) {
-		memcpy(st->key, ok.cap_key.p, CAP_KEY_BYTES);
+	if (rc == 0)
+		rc = keys_take(st, ok.cap_key, ok.keys, note);
+	if (rc == 0 && (rc = epoch_keep(st, ok.epoch, note)) == 0)
 		st->number = ok.server;
-	}
+	st->revoked_to = 0;
 	rpc_call_fini(&call);
 	return rc;
 }
@@ -345,12 +397,16 @@ static PARKS int beat(struct store *st, uint8_t *room, struct beat *last, struct
 	struct msg_heartbeat_ok ok;
 	int rc;
 
+	m.revoked_to = st->revoked_to;
 	st->beat_ns = sent_ns;
 	rc = rpc_ask(c, &call, OP_heartbeat_ok, &ok, sent_ns + ANSWER_MS * SYS_MS, note);
 	st->beat_ns = 0;
 	if (rc == 0)
 		rc = epoch_keep(st, ok.epoch, note);
+	if (rc == 0 && ok.keys.n > 0)
+		rc = keys_take(st, bytes_of(NULL, 0), ok.keys, note);
 	if (rc == 0) {
+		revoked_take(st, &ok, sent_ns);
 		st->shard_ms = ok.shard_time_ms;
 		st->heard_ns = sent_ns; /* from here on the controller counts at the latest */
 	}
@@ -448,7 +504,7 @@ static PARKS int converse(struct store *st, uint8_t *room, struct beat *last, bo
 	while (rc == 0) {
 		rc = beat(st, room, last, note);
 		*ret_enrolled = *ret_enrolled || rc == 0;
-		if (rc == 0)
+		if (rc == 0 && !st->revoked_more)
 			rc = waitq_wait(&st->left, sys_after(st->sys, BEAT_MS * SYS_MS));
 		if (rc == E_TIMEOUT)
 			rc = 0;

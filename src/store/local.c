@@ -50,7 +50,8 @@ static int alloc(struct store *st, struct client *cl, const struct msg_extent_al
 	struct extent **ret_e, struct err_note *note)
 {
 	struct cap c = { m->egroup, m->cap_job, CAP_WRITE, m->epoch, m->cap_until_ms,
-		m->extent_first, m->extent_count, m->credit_bytes, st->incarnation };
+		m->extent_first, m->extent_count, m->credit_bytes, st->incarnation,
+		.job_epoch = 0 };
 	struct extent_ask a = { m->egroup, m->extent, m->len, m->cap_job, m->extent_first,
 		m->credit_bytes, m->extent_count, m->device };
 	struct extent *e;

@@ -104,6 +104,93 @@ static int cut_off_run(struct sys *s, void *arg)
 }
 TEST(cut_off)
 
+/* ---- keys and revocations ---- */
+static PARKS void wait_beats(struct world *w, uint32_t n)
+{
+	uint32_t before = w->ctl.n_beats;
+
+	until(w->s, w->ctl.n_beats >= before + n);
+}
+
+static int keys_run(struct sys *s, void *arg)
+{
+	static struct world w;
+	struct cap_key first;
+	struct rpc_conn *c;
+	struct ticket t;
+
+	open_both(&w, s);
+	c = world_client(&w, false);
+	t = ticket(&w, 1, 5, DRAM);
+	first = w.ctl.key;
+	check(put(&w, c, &t, t.first, data, sizeof data, false) == 0);
+	/* A new one, not told yet, and told. */
+	w.ctl.before = first;
+	w.ctl.key = (struct cap_key){ 4, { 'n' } };
+	check(put(&w, c, &t, t.first + 1, data, sizeof data, false) == E_STALE);
+	wait_beats(&w, 2);
+	check(put(&w, c, &t, t.first + 1, data, sizeof data, false) == 0);
+	check(get(&w, c, t.egroup, t.first, 5, 0, sizeof back, back) == 0);
+	/* What was given with the one before is good as long as it is told. */
+	w.ctl.before = w.ctl.key;
+	w.ctl.key = first;
+	check(put(&w, c, &t, t.first + 2, data, sizeof data, false) == 0);
+	w.ctl.key = w.ctl.before;
+	w.ctl.before.id = 0;
+	wait_beats(&w, 2);
+	w.ctl.key = first;
+	check(put(&w, c, &t, t.first + 3, data, sizeof data, false) == E_STALE);
+	rpc_close(c);
+	world_close(&w);
+	return 0;
+}
+TEST(keys)
+
+static int revoked_run(struct sys *s, void *arg)
+{
+	static struct world w;
+	struct rpc_conn *c;
+	struct ticket t, u;
+
+	open_both(&w, s);
+	c = world_client(&w, false);
+	t = ticket(&w, 1, 5, DRAM);
+	u = ticket(&w, 2, 6, DRAM);
+	t.job_epoch = u.job_epoch = w.job_epoch = 1;
+	check(put(&w, c, &t, t.first, data, sizeof data, false) == 0);
+	check(put(&w, c, &u, u.first, data, sizeof data, false) == 0);
+	w.ctl.revoked[w.ctl.n_revoked++] = (struct sub_job_epoch){ .job = 5, .epoch = 2 };
+	wait_beats(&w, 2);
+	check(put(&w, c, &t, t.first + 1, data, sizeof data, false) == E_STALE);
+	check(get(&w, c, t.egroup, t.first, 5, 0, sizeof back, back) == E_STALE);
+	check(put(&w, c, &u, u.first + 1, data, sizeof data, false) == 0);
+	t.job_epoch = w.job_epoch = 2;
+	check(put(&w, c, &t, t.first + 1, data, sizeof data, false) == 0);
+	check(get(&w, c, t.egroup, t.first, 5, 0, sizeof back, back) == 0);
+	/* It is remembered as long as a capability lives, over registrations too. */
+	sys_stream_shut(rpc_conn_stream(w.ctl.conn));
+	w.ctl.n_revoked = 0;
+	wait_beats(&w, 3);
+	w.job_epoch = 1;
+	check(get(&w, c, t.egroup, t.first, 5, 0, sizeof back, back) == E_STALE);
+	check(fiber_sleep(sys_after(s, (CAP_LIFE_MS + 2000) * SYS_MS)) == 0);
+	check(w.st->revoked.n == 0);
+	/* Who does not know all that is revoked takes no writes; reads go on. */
+	w.ctl.blind = true;
+	check(fiber_sleep(sys_after(s, (LIMIT_STORE_VIEW_MS - 5000) * SYS_MS)) == 0);
+	check(put(&w, c, &t, t.first + 2, data, sizeof data, false) == 0);
+	check(fiber_sleep(sys_after(s, 7000 * SYS_MS)) == 0);
+	check(put(&w, c, &t, t.first + 3, data, sizeof data, false) == E_UNAVAILABLE);
+	check(get(&w, c, t.egroup, t.first, 5, 0, sizeof back, back) == 0);
+	w.ctl.blind = false;
+	wait_beats(&w, 2);
+	check(put(&w, c, &t, t.first + 3, data, sizeof data, false) == 0);
+	rpc_close(c);
+	world_close(&w);
+	return 0;
+}
+TEST(revoked)
+
 /* The epoch is on the medium before it is acknowledged: a restart remembers it. */
 static int restarted_run(struct sys *s, void *arg)
 {
@@ -139,7 +226,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(dies), cmocka_unit_test(cut_off),
-		cmocka_unit_test(restarted),
+		cmocka_unit_test(restarted), cmocka_unit_test(keys),
+		cmocka_unit_test(revoked),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -190,8 +190,14 @@ struct store {
 	const char *addr, *local;
 	const char *bound[16];
 	/* what the controller told */
-	uint8_t key[CAP_KEY_BYTES];
-	uint32_t number;
+	struct cap_key keys[CAP_KEYS_MAX];
+	uint32_t n_keys, number;
+	struct table revoked;    /* struct revocation by (job, 0) */
+	struct list revoked_old_first;
+	uint64_t revoked_to;     /* the last that the controller told, by its numbers */
+	bool revoked_more;       /* and there is more of it */
+	uint64_t view_ns;        /* all that is revoked was known then; 0: never */
+	uint64_t revoked_all_ms; /* capabilities that end before are void as well */
 	uint64_t epoch; /* the highest, as on the medium */
 	uint64_t shard_ms, heard_ns; /* shard_ms was true at heard_ns; 0: never heard */
 	struct rpc_conn *controller;
@@ -346,6 +352,13 @@ void handle_unpin(void *store, struct rpc_request *r);
 void local_lost(struct client *c);      /* its pins and allocations end (I6) */
 void local_arena_gone(struct arena *a); /* tells the clients that know it */
 
+/* ---- revoked.c: capabilities of jobs that are good no more ---- */
+void revoked_put(struct store *st, uint64_t job, uint64_t epoch);
+/* Least epoch of the job that is not revoked; 0: none is. */
+uint64_t revoked_epoch(const struct store *st, uint64_t job);
+void revoked_lapse(struct store *st);
+void revoked_end(struct store *st);
+
 /* ---- epoch.c ---- */
 PARKS int epoch_open(struct store *st, struct err_note *note);
 /* 0 when the epoch is to be obeyed: then it is on the medium, if it is a higher one.  E_STALE. */
@@ -354,5 +367,6 @@ PARKS int epoch_keep(struct store *st, uint64_t epoch, struct err_note *note);
 /* ---- link.c ---- */
 int link_run(void *store);                /* the fiber that keeps the controller */
 bool link_serves(const struct store *st); /* the controller was heard recently enough */
+bool link_sees(const struct store *st);   /* and what is revoked, too */
 uint64_t link_shard_ms(const struct store *st);
 #endif

@@ -56,11 +56,17 @@ void serve_closed(void *store, struct rpc_conn *c)
 
 int serve_may(struct store *st, struct cap *c, struct bytes code, struct err_note *note)
 {
-	struct cap_view v = { st->key, link_shard_ms(st), st->epoch };
+	struct cap_view v = { st->keys, st->n_keys, link_shard_ms(st), st->epoch,
+		revoked_epoch(st, c->job) };
 
 	st->asked_ns = loop_now_ns(sys_loop(st->sys));
 	if (!link_serves(st))
 		return err_set(note, E_UNAVAILABLE, "this storage server has no controller");
+	if (c->ops == CAP_WRITE && !link_sees(st))
+		return err_set(note, E_UNAVAILABLE,
+			"this storage server does not know what is revoked");
+	if (c->until_ms < st->revoked_all_ms)
+		return err_set(note, E_STALE, "capability of a time of many revocations");
 	return cap_check(&v, c, code, note);
 }
 
@@ -159,7 +165,8 @@ static int write_may(struct store *st, const struct rpc_request *r,
 	const struct msg_extent_write *m, struct extent_ask *ret_a, struct err_note *note)
 {
 	struct cap c = { m->egroup, m->cap_job, CAP_WRITE, m->epoch, m->cap_until_ms,
-		m->extent_first, m->extent_count, m->credit_bytes, st->incarnation };
+		m->extent_first, m->extent_count, m->credit_bytes, st->incarnation,
+		.job_epoch = 0 };
 	int rc = serve_may(st, &c, m->cap, note);
 
 	if (rc < 0)

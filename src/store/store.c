@@ -218,7 +218,7 @@ static int opts_check(const struct store_opts *o, struct err_note *note)
 
 static int tables_init(struct store *st)
 {
-	uint64_t seeds[3];
+	uint64_t seeds[4];
 	int rc;
 
 	sys_secret(st->sys, seeds, sizeof seeds);
@@ -226,7 +226,9 @@ static int tables_init(struct store *st)
 		return rc;
 	if ((rc = table_init(&st->egroups, seeds[1])) < 0)
 		return rc;
-	return table_init(&st->fences, seeds[2]);
+	if ((rc = table_init(&st->fences, seeds[2])) < 0)
+		return rc;
+	return table_init(&st->revoked, seeds[3]);
 }
 
 static PARKS int start(struct store *st, struct err_note *note)
@@ -269,6 +271,7 @@ int store_new(struct sys *s, const struct store_opts *o, struct store **ret_st,
 	group_init(&st->group, sys_loop(s));
 	st->group.keep_going = true;
 	list_init(&st->fences_old_first);
+	list_init(&st->revoked_old_first);
 	list_init(&st->clients);
 	waitq_init(&st->buffers);
 	fiber_lock_init(&st->epoch_lock);
@@ -304,7 +307,9 @@ void store_free(struct store *st)
 	table_fini(&st->extents);
 	table_fini(&st->egroups);
 	table_fini(&st->fences);
-	explicit_bzero(st->key, sizeof st->key);
+	revoked_end(st);
+	table_fini(&st->revoked);
+	explicit_bzero(st->keys, sizeof st->keys);
 	free(st);
 }
 

@@ -166,9 +166,9 @@ static int refused_run(struct sys *s, void *arg)
 	pattern(1, data, sizeof data);
 	for (uint8_t d = 0; d < N_DEVICES; d++) {
 		t = ticket(&w, 1 + d, 5, d);
-		w.ctl.key[0]++; /* somebody else's key */
+		w.ctl.key.key[0]++; /* somebody else's key */
 		check(put(&w, c, &t, t.first, data, sizeof data, false) == E_DENIED);
-		w.ctl.key[0]--;
+		w.ctl.key.key[0]--;
 		w.ctl.incarnation--; /* granted before the restart */
 		check(put(&w, c, &t, t.first, data, sizeof data, false) == E_DENIED);
 		w.ctl.incarnation++;
@@ -194,9 +194,9 @@ static int refused_run(struct sys *s, void *arg)
 		check(get(&w, c, t.egroup, t.first, 5, UINT64_MAX, 2, back) == E_INVALID);
 		check(get(&w, c, t.egroup, t.first, 5, 0, 0, back) == E_INVALID);
 		check(get(&w, c, t.egroup, t.first, 5, 9999, 1, back) == 0);
-		w.ctl.key[0]++;
+		w.ctl.key.key[0]++;
 		check(get(&w, c, t.egroup, t.first, 5, 0, 10, back) == E_DENIED);
-		w.ctl.key[0]--;
+		w.ctl.key.key[0]--;
 	}
 	t = ticket(&w, 1, 5, DRAM);
 	check(alloc(&w, c, &ms, &t, t.first + 2, data, 10) == E_UNSUPPORTED);
@@ -356,12 +356,13 @@ static int broken_write_run(struct sys *s, void *arg)
 		c = world_client(&w, false);
 		t = ticket(&w, 1 + d, 5, d);
 		cap = (struct cap){ t.egroup, t.job, CAP_WRITE, t.epoch, t.until_ms, t.first,
-			t.count, t.credit, w.ctl.incarnation };
-		cap_mint(w.ctl.key, &cap, code);
+			t.count, t.credit, w.ctl.incarnation, t.job_epoch };
+		cap_mint(&w.ctl.key, &cap, code);
 		m = (struct msg_extent_write){ .egroup = t.egroup, .extent = t.first,
 			.epoch = t.epoch, .root = 12345, .tier = w.devices[d].tier, .device = d,
 			.extent_first = t.first, .extent_count = t.count, .credit_bytes = t.credit,
-			.cap_job = t.job, .cap_until_ms = t.until_ms, .cap = bytes_of(code, 32) };
+			.cap_job = t.job, .cap_until_ms = t.until_ms,
+			.cap = bytes_of(code, sizeof code) };
 		call = (struct rpc_call){ .op = OP_extent_write, .plain = true, .msg = &m,
 			.data = bytes_of(data, MIB) };
 		check(rpc_ask(c, &call, OP_extent_ok, &ok, soon(s), &note) == E_CORRUPT);
@@ -672,7 +673,7 @@ static PARKS void odd_write(struct world *w, struct rpc_conn *c, struct prng *p,
 		cap.until_ms = w->ctl.shard_ms + CAP_LIFE_MS;
 		cap.epoch = w->ctl.epoch;
 	}
-	cap_mint(w->ctl.key, &cap, code);
+	cap_mint(&w->ctl.key, &cap, code);
 	m = (struct msg_extent_write){ .egroup = cap.egroup, .extent = odd(p), .epoch = cap.epoch,
 		.root = (uint32_t)odd(p), .tier = (uint8_t)prng_below(p, 4),
 		.device = (uint8_t)prng_below(p, 4), .sync = (uint8_t)odd(p),
@@ -699,10 +700,10 @@ static PARKS void odd_read(struct world *w, struct rpc_conn *c, struct prng *p,
 	struct msg_extent_unpin u = { egroup, extent };
 	struct msg_extent_seal s = { egroup, extent, (uint32_t)odd(p) };
 
-	cap_mint(w->ctl.key, &cap, code);
+	cap_mint(&w->ctl.key, &cap, code);
 	m = (struct msg_extent_read){ .egroup = egroup, .extent = extent, .offset = odd(p),
 		.len = (uint32_t)odd(p), .cap_job = cap.job, .cap_until_ms = cap.until_ms,
-		.cap = bytes_of(code, prng_below(p, 33)) };
+		.cap = bytes_of(code, prng_below(p, CAP_BYTES + 1)) };
 	send_odd(w, c, OP_extent_read, &m, bytes_of(NULL, 0));
 	i = (struct msg_extent_pin){ .egroup = egroup, .extent = extent, .cap_job = cap.job,
 		.cap_until_ms = cap.until_ms, .cap = bytes_of(code, sizeof code) };

@@ -19,12 +19,25 @@ void pattern(uint64_t seed, void *p, size_t len)
 }
 
 /* ---- controller ---- */
+static struct wire_list keys(const struct controller *c, uint8_t *room, size_t len)
+{
+	struct wire_list_builder l = wire_list_begin(room, len, WIRE_VERSION);
+	const struct cap_key *k[2] = { &c->before, &c->key };
+
+	for (int i = 0; i < 2; i++)
+		check(k[i]->id == 0 || sub_cap_key_info_add(&l, &(struct sub_cap_key_info){
+			k[i]->id, bytes_of(k[i]->key, CAP_KEY_BYTES) }));
+	return wire_list_end(&l);
+}
+
 static void on_register(void *arg, struct rpc_request *r)
 {
 	struct controller *c = arg;
 	struct msg_store_register m;
+	uint8_t room[256];
 	struct msg_store_ok ok = { .server = 7, .epoch = c->epoch,
-		.cap_key = bytes_of(c->key, sizeof c->key) };
+		.cap_key = bytes_of(c->key.key, CAP_KEY_BYTES),
+		.keys = keys(c, room, sizeof room) };
 
 	check(msg_store_register_get(r->body.p, r->body.len, r->version, &m) == 0);
 	check(m.incarnation != 0);
@@ -41,7 +54,11 @@ static void on_beat(void *arg, struct rpc_request *r)
 {
 	struct controller *c = arg;
 	struct msg_heartbeat m;
-	struct msg_heartbeat_ok ok = { .epoch = c->epoch, .shard_time_ms = c->shard_ms };
+	uint8_t room[256], list[256];
+	struct wire_list_builder l = wire_list_begin(list, sizeof list, WIRE_VERSION);
+	struct msg_heartbeat_ok ok = { .epoch = c->epoch, .shard_time_ms = c->shard_ms,
+		.keys = keys(c, room, sizeof room), .revoked_to = c->n_revoked,
+		.revoked_last = c->n_revoked + c->blind };
 	struct sub_device_info d;
 
 	check(msg_heartbeat_get(r->body.p, r->body.len, r->version, &m) == 0);
@@ -54,6 +71,9 @@ static void on_beat(void *arg, struct rpc_request *r)
 		return;
 	}
 	c->n_beats++;
+	for (uint64_t i = m.revoked_to; i < c->n_revoked; i++)
+		check(sub_job_epoch_add(&l, &c->revoked[i]));
+	ok.revoked = wire_list_end(&l);
 	rpc_reply(r, OP_heartbeat_ok, &ok, bytes_of(NULL, 0), RPC_NOW);
 }
 
@@ -85,7 +105,8 @@ void world_control_open(struct world *w, struct controller *c, const char *addr)
 {
 	const char *bound;
 
-	memset(c->key, 'k', sizeof c->key);
+	memset(&c->key, 'k', sizeof c->key);
+	c->key.id = 3;
 	c->epoch = 3;
 	c->shard_ms = 1000000;
 	c->svc = (struct rpc_service){ .ops = control_ops, .n_ops = 3, .arg = c, .lost = on_lost,
@@ -225,18 +246,19 @@ struct ticket ticket(const struct world *w, uint64_t egroup, uint64_t job, uint8
 static void mint(const struct world *w, const struct ticket *t, uint8_t code[CAP_BYTES])
 {
 	struct cap c = { t->egroup, t->job, CAP_WRITE, t->epoch, t->until_ms, t->first, t->count,
-		t->credit, w->ctl.incarnation };
+		t->credit, w->ctl.incarnation, t->job_epoch };
 
-	cap_mint(w->ctl.key, &c, code);
+	cap_mint(&w->ctl.key, &c, code);
 }
 
 static void mint_read(const struct world *w, uint64_t job, uint64_t *ret_until_ms,
 	uint8_t code[CAP_BYTES])
 {
-	struct cap c = { .job = job, .ops = CAP_READ, .until_ms = w->ctl.shard_ms + CAP_LIFE_MS };
+	struct cap c = { .job = job, .ops = CAP_READ, .until_ms = w->ctl.shard_ms + CAP_LIFE_MS,
+		.job_epoch = w->job_epoch };
 
 	*ret_until_ms = c.until_ms;
-	cap_mint(w->ctl.key, &c, code);
+	cap_mint(&w->ctl.key, &c, code);
 }
 
 static PARKS int ask(struct world *w, struct rpc_conn *c, struct rpc_call *call, uint16_t op,

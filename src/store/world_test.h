@@ -11,7 +11,10 @@ struct controller {
 	struct rpc_server *server;
 	struct rpc_service svc;
 	struct rpc_conn *conn;      /* of the storage server, once it has registered */
-	uint8_t key[CAP_KEY_BYTES];
+	struct cap_key key, before; /* with which is minted; the one before, 0: none */
+	struct sub_job_epoch revoked[8];
+	uint32_t n_revoked;
+	bool blind;                 /* says that there is more of it, and never what */
 	uint64_t epoch, shard_ms;
 	uint64_t incarnation;       /* as it last registered */
 	uint32_t n_registered, n_beats;
@@ -32,6 +35,7 @@ struct world {
 	char dir[80], flash[80], disk[80], local[96], control[96], control_2[96], controls[200];
 	const char *listen[2];
 	const char *tcp;            /* as bound */
+	uint64_t job_epoch;         /* of what get() and pin() show */
 	uint32_t n_gone;            /* arena_gone that clients were told */
 	uint64_t gone;              /* the last one */
 };
@@ -47,7 +51,7 @@ void world_status(struct world *w, unsigned device, struct store_device_status *
 
 /* What a grant gives; ticket() mints its code at use, with whatever was changed in it. */
 struct ticket {
-	uint64_t egroup, job, first, credit, epoch, until_ms;
+	uint64_t egroup, job, first, credit, epoch, until_ms, job_epoch;
 	uint32_t count;
 	uint8_t device;
 };
