@@ -325,7 +325,7 @@ static void cap_of_part(const struct shard *sh, const struct room_ask *ask,
 	*ret_cap = (struct cap){ .egroup = p->egroup,
 		.job = ask->domain,
 		.ops = CAP_WRITE,
-		.epoch = sh->epoch,
+		.epoch = sh->opts.epoch,
 		.extent_first = p->extent_first,
 		.extent_count = p->extent_count,
 		.credit_bytes = p->credit_bytes,
@@ -343,7 +343,7 @@ static void part_add(struct shard *sh, struct wire_list_builder *l, const struct
 
 	cap_of_part(sh, ask, p, p->server, &cap, code);
 	s = (struct sub_grant_part){ .egroup = p->egroup,
-		.epoch = sh->epoch,
+		.epoch = sh->opts.epoch,
 		.credit_bytes = p->credit_bytes,
 		.extent_first = p->extent_first,
 		.extent_count = p->extent_count,

@@ -121,7 +121,7 @@ int small_place(struct shard *sh, struct row_inode *row, struct bytes data, bool
 	row->size = data.len;
 	row->life = row->slot = 0;
 	row->bytes = bytes_of(NULL, 0);
-	if (data.len > 0 && !durable) {
+	if (data.len > 0 && !durable && !sh->in_rows) {
 		row->place = PLACE_SLAB;
 		row->life = sh->life;
 		return slab_put(sh->slab, data, &row->slot, &row->crc);

@@ -43,6 +43,7 @@ struct answer {
 	uint64_t number, first, second;
 	uint16_t op;
 	bool durable;
+	bool drops; /* took bytes away that storage servers had yet to drop */
 };
 struct session {
 	uint64_t client_hi, client_lo;
@@ -73,6 +74,12 @@ struct reclaim {
 };
 
 enum { LIST_KEY_MAX = ROW_name_KEY_MAX + 8 }; /* a cursor is one longer than a name */
+/* The walk that moves small files out of the slab; len 0: there is none. */
+struct spread {
+	uint16_t len;
+	uint8_t key[LIST_KEY_MAX];
+	bool again; /* a name of one has moved meanwhile */
+};
 /* clock.c */
 struct clock {
 	uint64_t base_ms, at_ns;      /* the time was base_ms at at_ns */
@@ -86,8 +93,10 @@ struct shard {
 	struct slab *slab;
 	struct large *large;       /* storage servers and what is on them: large_own.h */
 	struct group fibers;
+	struct shard_opts opts;
+	struct spread spread;
+	bool in_rows;        /* bytes of small files belong in rows, whatever their protection */
 	int failed;          /* the code of shard_stop() */
-	uint64_t epoch;      /* under which it leads */
 	struct clock clock;
 	uint64_t life;       /* number of this start: slab slots of others are lost */
 	uint64_t seed;       /* of hashes that clients could otherwise make collide */
@@ -289,6 +298,11 @@ int mark_read(struct shard *sh, uint64_t inode, struct row_mark *ret_row); /* E_
 void expiry_write(struct shard *sh, const struct spot *at, uint64_t inode, uint64_t time_ms);
 void expiry_clear(struct shard *sh, uint64_t inode, uint64_t time_ms);
 bool expiry_sweep(struct shard *sh); /* one step; false when nothing is due */
+
+/* ---- spread.c ---- */
+void spread_look(struct shard *sh); /* now and then: are there other replicas? */
+bool spread_step(struct shard *sh); /* false when nothing is left to move out of the slab */
+void spread_moved(struct shard *sh, const struct row_inode *row); /* its name is another one now */
 
 /* ---- wait.c ---- */
 void wait_init(struct shard *sh);

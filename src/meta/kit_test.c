@@ -18,13 +18,15 @@ static void must(int rc, const struct err_note *note)
 	check(rc == 0);
 }
 
+static bool spread(void *arg) { return kit.spread; }
+
 static void open_shard(void)
 {
 	/* Small enough for merges and cuts to happen, and for a restart to be quick. */
 	static const struct db_opts db = { .memtable_bytes_max = 8 << 20,
 		.merge_every_ns = 50 * SYS_MS,
 		.log_segment_bytes = 1 << 18 };
-	struct shard_opts o = { .slab_bytes = kit.slab_bytes, .epoch = 1 };
+	struct shard_opts o = { .slab_bytes = kit.slab_bytes, .epoch = 1, .spread = spread };
 	struct err_note note;
 
 	must(alone_open(&alone, kit.sys, "/meta", &db, &o, &note), &note);
@@ -58,6 +60,7 @@ void kit_run(void (*body)(void))
 	check(sim_node_result(node) == 0);
 	sim_free(world);
 	kit.slab_bytes = 0;
+	kit.spread = false;
 }
 
 void kit_restart(void)
@@ -80,7 +83,8 @@ void kit_stop(void)
 
 void kit_lead(void)
 {
-	struct shard_opts o = { .slab_bytes = kit.slab_bytes, .epoch = shard_epoch(kit.sh) + 1 };
+	struct shard_opts o = { .slab_bytes = kit.slab_bytes, .epoch = shard_epoch(kit.sh) + 1,
+		.spread = spread };
 	struct err_note note;
 
 	must(alone_again(&alone, kit.sys, &o, &note), &note);

@@ -13,6 +13,7 @@ struct kit {
 	struct shard *sh;
 	struct shard_call c;   /* of the requests below: an administrator without a session */
 	uint64_t slab_bytes;   /* set before kit_run() */
+	bool spread;           /* there are other replicas */
 	struct msg_put_ok put; /* the last answers */
 	struct msg_get_ok get;
 	struct msg_stat_ok stat;

@@ -65,10 +65,19 @@ static PARKS int settler(void *arg)
 }
 
 /* ---- leading ---- */
+static bool spread(void *arg)
+{
+	const struct serve *v = arg;
+
+	return v->r != NULL && replicate_size(v->r) > 1;
+}
+
 static PARKS int enter(struct serve *v, struct db *db, uint64_t epoch, struct err_note *note)
 {
 	const struct serve_guest *g = v->opts.guest;
-	struct shard_opts o = { .slab_bytes = v->opts.slab_bytes, .epoch = epoch };
+	struct shard_opts o = { .slab_bytes = v->opts.slab_bytes, .epoch = epoch,
+		.spread = spread,
+		.arg = v };
 	int rc = shard_open(v->sys, db, &o, &v->sh, note);
 
 	group_init(&v->settler, sys_loop(v->sys));

@@ -204,6 +204,7 @@ void spot_move(struct shard *sh, const struct spot *from, const struct spot *to,
 	check(from->found);
 	check(from->inode.inode == row->inode);
 	check(from->b == to->b);
+	spread_moved(sh, row);
 	name_write(sh, to, row, spot_inside(from));
 }
 

@@ -423,8 +423,14 @@ int replicate_close(struct replicate *r, uint64_t until_ns, struct err_note *not
 /* ---- what one may ask ---- */
 bool replicate_may_read(struct replicate *r)
 {
-	return !r->ended && !r->stopped && replica_may_read(&r->core, sys_now_ns(r->sys));
+	if (r->ended || r->stopped)
+		return false;
+	if (replica_may_read(&r->core, UINT64_MAX)) /* alone: at any time, so none is asked for */
+		return true;
+	return replica_may_read(&r->core, sys_now_ns(r->sys));
 }
+
+uint32_t replicate_size(const struct replicate *r) { return r->core.config.target_size; }
 
 int replicate_read_settle(struct replicate *r, uint64_t read_ns, uint64_t until_ns)
 {

@@ -65,6 +65,8 @@ PARKS void replicate_on_copy(struct replicate *r, struct rpc_request *req);
 bool replicate_may_read(struct replicate *r);
 /* Parks until what was read at read_ns may be answered.  E_NOTPRIMARY, E_TIMEOUT, E_CANCELED. */
 PARKS int replicate_read_settle(struct replicate *r, uint64_t read_ns, uint64_t until_ns);
+/* So many members the set is to have, as last read. */
+uint32_t replicate_size(const struct replicate *r);
 /* The address of the one that leads as far as is known here; "" when it is not. */
 void replicate_hint(const struct replicate *r, char ret_addr[SYS_ADDR_MAX]);
 /* Addresses of all nodes with metadata, this one included; how many. */

@@ -148,7 +148,8 @@ static void answer(struct serve *v, struct rpc_request *r, struct shard_call *c,
 {
 	uint64_t ticket = large_ticket(v->sh);
 
-	if (rc == 0 && ticket != c->ticket && !large_settled(v->sh, ticket)) {
+	if (rc == 0 && ticket != c->ticket && (op == OP_ok || op == OP_put_ok) &&
+		!large_settled(v->sh, ticket)) {
 		if ((rc = settle_start(v, r, c, op, msg)) == 0)
 			return;
 		err_set(&c->note, rc, "no room for one more that waits");

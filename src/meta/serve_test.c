@@ -164,6 +164,7 @@ static void cut(int k, bool off)
 static struct rpc_call call;
 
 static uint64_t bucket;
+static uint8_t protection;
 static char hint[SYS_ADDR_MAX];
 static unsigned n_nodes;
 
@@ -211,7 +212,7 @@ static int ask(struct rpc_conn *c, uint64_t number, uint16_t op, const void *msg
 
 static void make_bucket(struct rpc_conn *c, uint64_t number)
 {
-	struct msg_bucket_create m = { .name = BYTES("b"), .protection = PROTECT_COPIES,
+	struct msg_bucket_create m = { .name = BYTES("b"), .protection = protection,
 		.exists_ok = 1 };
 	struct sub_bucket_info info;
 	struct msg_bucket_ok ok;
@@ -365,6 +366,27 @@ static void who_waits_is_taken_up_again(void)
 	rpc_close(w.c);
 }
 
+/* Bytes that nobody asked to protect are where the rows are. */
+static void small_files_survive_who_served_them(void)
+{
+	int old = await_leader(-1, N), k;
+	struct rpc_conn *c = client_of(old);
+	struct shard_status st;
+
+	protection = PROTECT_NONE;
+	make_bucket(c, 1);
+	check(put(c, 2, "x", "1", 2000) == 0);
+	shard_status(serve_shard(nodes[old].v), &st);
+	check(st.slab.files == 0);
+	sim_node_kill(nodes[old].sim);
+	k = await_leader(old, N - 1);
+	rpc_close(c);
+	c = client_of(k);
+	check(get(c, "x", 0, 2000) == 0);
+	check(bytes_equal(call.reply_data, BYTES("1")));
+	rpc_close(c);
+}
+
 static void replicas_have_a_way_of_their_own(void)
 {
 	int old = await_leader(-1, N), other = (old + 1) % N;
@@ -429,6 +451,7 @@ static int client_main(struct sys *s, void *arg)
 static void run(void **state)
 {
 	running = *state;
+	protection = PROTECT_COPIES;
 	world = sim_new(1, &sim_no_faults);
 	store = coord_sim_new(world, 1, &coord_sim_quiet);
 	for (int i = 0; i < N; i++) {
@@ -459,6 +482,7 @@ int main(void)
 		TEST(who_is_cut_off_answers_nothing),
 		TEST(what_was_asked_is_done_once),
 		TEST(who_waits_is_taken_up_again),
+		TEST(small_files_survive_who_served_them),
 		TEST(replicas_have_a_way_of_their_own),
 		TEST(a_clean_stop_hands_over),
 	};

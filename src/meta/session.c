@@ -8,6 +8,9 @@
  * more below the highest remembered one, or whose slot holds a later one, may have been answered
  * and forgotten: E_UNKNOWN.
  *
+ * Which drops an answer waits for was known to the process that gave it first; so a remembered one
+ * that took bytes away waits for all that are outstanding (ticket 0).
+ *
  * A session is *busy* while a connection of its client is open, else *idle*: first its marks lapse,
  * then it is forgotten.  Both times run on the monotonic clock and begin anew with a restart. */
 #include "meta/large_own.h"
@@ -214,6 +217,8 @@ int answer_recall(struct shard *sh, struct shard_call *c, uint16_t op, const str
 				(unsigned long long)c->number);
 		if (a->durable)
 			shard_want_sync(sh, c);
+		if (a->drops)
+			c->ticket = 0;
 		*ret_a = a;
 		return 1;
 	}
@@ -229,6 +234,7 @@ void answer_keep(
 {
 	struct session *s = c->session;
 	uint8_t key[ROW_answer_KEY_MAX], value[ROW_answer_VALUE_MAX];
+	bool drops = c->ticket != sh->large->last_ticket;
 	struct row_answer row;
 
 	if (s == NULL || c->number == 0)
@@ -236,13 +242,13 @@ void answer_keep(
 	row = (struct row_answer){ .session = s->id,
 		.slot = c->number % LIMIT_INFLIGHT_MAX,
 		.op = op,
-		.durable = c->sync,
+		.durable = (uint8_t)(c->sync | drops << 1),
 		.number = c->number,
 		.first = first,
 		.second = second };
 	check(s->id != 0);
 	check(s->answers[row.slot].number < c->number);
-	s->answers[row.slot] = (struct answer){ c->number, first, second, op, c->sync };
+	s->answers[row.slot] = (struct answer){ c->number, first, second, op, c->sync, drops };
 	if (c->number > s->last)
 		s->last = c->number;
 	db_put(sh->db, row_answer_key(&row, key), row_answer_put(&row, value));
@@ -272,7 +278,7 @@ static int load_answers(struct shard *sh, struct session *s)
 			break;
 		}
 		s->answers[row.slot] = (struct answer){ row.number, row.first, row.second, row.op,
-			row.durable != 0 };
+			(row.durable & 1) != 0, (row.durable & 2) != 0 };
 		if (row.number > s->last)
 			s->last = row.number;
 	}

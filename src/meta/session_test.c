@@ -62,6 +62,7 @@ static void answers_outlive_a_restart(void)
 		char name[16];
 
 		snprintf(name, sizeof name, "%d", (int)kit.c.number);
+		kit.c.ticket = kit.c.number == 90; /* as if it had drops to wait for */
 		check(kit_put(b, name, "v", kit.c.number == 90 ? PUT_DURABLE : 0) == 0);
 		if (kit.c.number == 90)
 			first = kit.put;
@@ -71,12 +72,16 @@ static void answers_outlive_a_restart(void)
 	kit_client(1);
 	check(session_last_number(kit.c.session) == 100);
 	kit.c.number = 90;
+	kit.c.ticket = 5;
 	check(kit_put(b, "90", "v", PUT_DURABLE) == 0);
+	check(kit.c.ticket == 0); /* what the first time took away may still be there */
 	check(kit.put.inode == first.inode);
 	check(kit.c.sync); /* as the first time */
+	kit.c.ticket = 5;
 	kit.c.number = 91;
 	check(kit_put(b, "91", "v", 0) == 0);
 	check(!kit.c.sync);
+	check(kit.c.ticket == 5);
 	kit.c.number = 100 - LIMIT_INFLIGHT_MAX + 1;
 	check(kit_put(b, "37", "v", 0) == 0);
 	kit.c.number = 100 - LIMIT_INFLIGHT_MAX;

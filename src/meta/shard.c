@@ -45,7 +45,7 @@ uint64_t shard_life(const struct shard *sh)
 
 uint64_t shard_epoch(const struct shard *sh)
 {
-	return sh->epoch;
+	return sh->opts.epoch;
 }
 
 int shard_settle(struct shard *sh, const struct shard_call *c, uint64_t until_ns)
@@ -150,6 +150,9 @@ static int tidy(void *arg)
 				more = true;
 			if (bucket_keep(sh))
 				more = true;
+			spread_look(sh);
+			if (spread_step(sh))
+				more = true;
 			session_tidy(sh);
 			clock_keep(sh);
 		}
@@ -203,6 +206,7 @@ static int load(struct shard *sh, struct err_note *note)
 
 	if (rc < 0 || (rc = clock_load(sh, note)) < 0)
 		return rc;
+	spread_look(sh);
 	rc = fiber_start(&sh->fibers, "tidy", tidy, sh);
 	return rc < 0 ? err_set(note, rc, "no fiber left") : 0;
 }
@@ -217,7 +221,7 @@ int shard_open(struct sys *s, struct db *db, const struct shard_opts *o, struct 
 	if (sh == NULL)
 		return err_set(note, E_NOMEM, "no memory for a shard");
 	init(sh, s, db);
-	sh->epoch = o->epoch;
+	sh->opts = *o;
 	sh->page = malloc(PAGE_BYTES);
 	rc = slab_new(o->slab_bytes != 0 ? o->slab_bytes : SHARD_SLAB_BYTES_DEFAULT, &sh->slab);
 	if (rc < 0 || sh->page == NULL)

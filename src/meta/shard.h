@@ -26,6 +26,12 @@ struct session;
 struct shard_opts {
 	uint64_t slab_bytes; /* memory for small files; 0: SHARD_SLAB_BYTES_DEFAULT */
 	uint64_t epoch;      /* under which it leads; above 0 */
+	/* Other replicas hold the rows too, or are to: then small files without protection are kept
+	 * in rows rather than in memory, so that the end of this process does not touch them, and
+	 * what is in memory is moved, a bounded part a turn, until none is (shard_status.slab).
+	 * Asked at the start and twice a second.  Must not park.  NULL: they do not. */
+	bool (*spread)(void *arg);
+	void *arg;
 };
 #define SHARD_SLAB_BYTES_DEFAULT (UINT64_C(1) << 30)
 
@@ -48,7 +54,9 @@ struct shard_call {
 		*session; /* NULL: nothing is remembered for a retry, and nothing can be consumed */
 	uint64_t number;  /* of the request in its session; 0: not numbered */
 	uint16_t version; /* of the wire, for lists in the answer */
-	uint64_t ticket;  /* of large_domain_drop(), out: what large_settle() waits for */
+	uint64_t ticket;  /* of large_domain_drop(), out: what large_settle() waits for; of other
+			   * calls, in: large_ticket(), out: 0 when all outstanding drops are to
+			   * be waited for */
 	bool sync;        /* out: the answer waits until shard_seen() is synced, not just written */
 	struct err_note note; /* out: filled on failure */
 };
