@@ -159,7 +159,7 @@ static void look_at_tables(struct fsck *f)
 int fsck_new(struct sys *s, const struct fsck_opts *o, struct fsck **ret_f, struct err_note *note)
 {
 	struct fsck *f = calloc(1, sizeof *f);
-	struct db_look_opts look = { .dir = o->dir, .damage = keep_damage, .progress = read_more };
+	struct db_look_opts look = { .damage = keep_damage, .progress = read_more };
 	int rc;
 
 	if (f == NULL)
@@ -167,6 +167,14 @@ int fsck_new(struct sys *s, const struct fsck_opts *o, struct fsck **ret_f, stru
 	f->sys = s;
 	f->o = *o;
 	look.arg = f;
+	look.dir = f->rows_dir;
+	rc = replicate_rows_dir(s, o->dir, f->rows_dir, note);
+	if (rc == E_NOTFOUND || rc == E_CORRUPT) /* no replica yet, or its mark is damaged */
+		snprintf(f->rows_dir, sizeof f->rows_dir, "%s", o->dir);
+	else if (rc < 0) {
+		free(f);
+		return rc;
+	}
 	if ((rc = db_look(s, &look, &f->db, &f->looked, note)) < 0) {
 		free(f);
 		return rc;

@@ -241,7 +241,7 @@ int fsck_salvage(struct fsck *f, const char *to,
 	void (*lost)(void *arg, const char *name, bool deleted), void *arg, uint64_t *ret_more,
 	struct err_note *note)
 {
-	struct db_look_opts look = { .dir = f->o.dir, .damage = no_damage };
+	struct db_look_opts look = { .dir = f->rows_dir, .damage = no_damage };
 	struct behind b = { .f = f, .lost = lost, .arg = arg };
 	int rc;
 
@@ -249,7 +249,7 @@ int fsck_salvage(struct fsck *f, const char *to,
 		return err_set(note, E_CORRUPT, "%s: there is nothing to begin with", f->o.dir);
 	b.seen = calloc(FSCK_LOST_NAMES_MAX, sizeof *b.seen);
 	check(b.seen != NULL);
-	rc = db_look_behind(f->sys, f->o.dir, &f->looked, each_behind, &b, note);
+	rc = db_look_behind(f->sys, f->rows_dir, &f->looked, each_behind, &b, note);
 	*ret_more = b.n > FSCK_LOST_NAMES_MAX ? b.n - FSCK_LOST_NAMES_MAX : 0;
 	free(b.seen);
 	if (rc < 0)
@@ -263,5 +263,6 @@ int fsck_salvage(struct fsck *f, const char *to,
 		return rc;
 	if (db_ids_mark(f->db) > b.ids_mark)
 		b.ids_mark = db_ids_mark(f->db);
-	return make_new(f, to, b.ids_mark, note);
+	rc = make_new(f, to, b.ids_mark, note);
+	return rc < 0 ? rc : replicate_mark_moves(f->sys, f->o.dir, to, note);
 }

@@ -6,11 +6,13 @@
 #include "meta/db_look.h"
 #include "meta/fsck.h"
 #include "meta/large_own.h"
+#include "meta/replicate.h"
 
 enum { FSCK_DAMAGES_MAX = 64, FSCK_BROKEN_MAX = 20 };
 struct fsck {
 	struct sys *sys;
 	struct fsck_opts o;
+	char rows_dir[REPLICATE_PATH_MAX]; /* below o.dir */
 	struct db *db;
 	struct db_looked looked;
 	struct shard *sh; /* NULL: its rows make no shard */

@@ -43,6 +43,22 @@ void replicate_fail(struct replicate *r, int rc, const struct err_note *note)
 		r->calls.failed(r->arg, rc, note);
 }
 
+/* Another one may have room where this one has none. */
+static void watch_room(struct replicate *r)
+{
+	uint64_t now_ns = r->core.now_ns;
+
+	if (!r->lent || r->stopped || !db_stuck(r->db)) {
+		r->stuck_ns = 0;
+	} else if (r->stuck_ns == 0) {
+		r->stuck_ns = now_ns;
+	} else if (now_ns - r->stuck_ns >= REPLICATE_STUCK_NS && r->core.handing == 0 &&
+		   replicate_handover(r, 0) == 0) {
+		sys_reached(r->sys, "replicate: hands over for want of room");
+		r->stuck_ns = now_ns;
+	}
+}
+
 static PARKS int tick_run(void *arg)
 {
 	struct replica_event ev = { .kind = REPLICA_EV_TICK };
@@ -57,6 +73,8 @@ static PARKS int tick_run(void *arg)
 			alone ? REPLICATE_ALONE_TICK_NS : r->limits.heartbeat_ns / 2));
 		if (rc == 0)
 			replicate_step(r, &ev);
+		if (rc == 0 && !r->ended)
+			watch_room(r);
 	}
 	return rc;
 }

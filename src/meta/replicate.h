@@ -51,6 +51,10 @@ PARKS int replicate_open(struct sys *s, const struct replicate_opts *o, struct r
 enum { REPLICATE_PATH_MAX = 512 };
 PARKS int replicate_rows_dir(struct sys *s, const char *dir, char ret_dir[REPLICATE_PATH_MAX],
 	struct err_note *note);
+/* The replica of dir goes on in `to`, with another log and other rows that are there already.  0
+ * also when no replica was in dir; E_CORRUPT: its mark is damaged. */
+PARKS int replicate_mark_moves(struct sys *s, const char *dir, const char *to,
+	struct err_note *note);
 /* Hands over when it leads and another could (until_ns at most), leaves the set, gives the rows
  * back, closes them.  When it returns replicate_on_say() is called no more.  NULL is fine. */
 PARKS int replicate_close(struct replicate *r, uint64_t until_ns, struct err_note *note);

@@ -26,6 +26,7 @@ struct outgoing {
 	struct replica_place place;
 	struct tree *tree;
 	struct tree_cursor *cursor;
+	struct tree_status st;
 	struct rpc_conn *conn;
 	uint32_t part;
 	bool end, answered;
@@ -99,7 +100,6 @@ static PARKS int wait_answer(struct outgoing *o, struct err_note *note)
 
 static PARKS int send_piece(struct outgoing *o, struct err_note *note)
 {
-	struct tree_status st;
 	struct msg_replica_copy m = { .shard = o->r->shard,
 		.from = o->r->id,
 		.to = o->to,
@@ -110,6 +110,8 @@ static PARKS int send_piece(struct outgoing *o, struct err_note *note)
 		.index = o->place.index,
 		.place_epoch = o->place.epoch,
 		.place_chain = o->place.chain,
+		.rows = o->st.rows,
+		.content = o->st.content,
 		.sum = hash64(o->id, o->room, o->len) };
 	struct rpc_call call = { .op = OP_replica_copy,
 		.plain = true,
@@ -119,9 +121,6 @@ static PARKS int send_piece(struct outgoing *o, struct err_note *note)
 		.done_arg = o };
 	int rc;
 
-	tree_status(o->tree, &st);
-	m.rows = st.rows;
-	m.content = st.content;
 	o->answered = false;
 	if ((rc = rpc_start(o->conn, &call)) < 0)
 		return err_set(note, rc, "%s", call.note.text);
@@ -141,6 +140,7 @@ static PARKS int send_pieces(struct outgoing *o, struct err_note *note)
 {
 	int rc = 0;
 
+	tree_status(o->tree, &o->st);
 	o->cursor = tree_cursor_new(o->tree);
 	if (o->cursor == NULL)
 		return E_NOMEM;

@@ -25,7 +25,8 @@ static void put_row(struct house_node *n)
 	uint32_t row = h->next_row;
 	uint64_t dice = prng_below(&h->p, 4);
 
-	if (row == HOUSE_ROWS_MAX || n->n_puts == HOUSE_PUTS_MAX || db_room(n->db) != 0)
+	if (row == HOUSE_ROWS_MAX || n->n_puts == HOUSE_PUTS_MAX ||
+		(db_room(n->db) != 0 && (!h->greedy || db_room(n->db) != E_FULL)))
 		return;
 	value = malloc(h->value_bytes + 4);
 	check(value != NULL);

@@ -42,6 +42,7 @@ struct house {
 	uint32_t next_row;
 	bool quiet; /* nothing is put */
 	bool verbose, merges;
+	bool greedy; /* puts on a full disk, too */
 	uint32_t value_bytes;
 	uint64_t pace_ns; /* between puts; 0: a millisecond */
 	uint64_t n_leads, n_acked, n_synced, last_epoch, last_ack_ns;

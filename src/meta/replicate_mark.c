@@ -153,3 +153,15 @@ int replicate_rows_dir(struct sys *s, const char *dir, char ret_dir[REPLICATE_PA
 	mark_rows_dir(dir, m.generation, ret_dir);
 	return 0;
 }
+
+/* What it acknowledged may not be there: it is not sound. */
+int replicate_mark_moves(struct sys *s, const char *dir, const char *to, struct err_note *note)
+{
+	struct mark_file m;
+	int rc = mark_file_read(s, dir, &m, note);
+
+	if (rc < 0)
+		return rc == E_NOTFOUND ? 0 : rc;
+	m.uuid_hi = m.uuid_lo = m.generation = m.mark.sound_boot = 0;
+	return mark_file_write(s, to, &m, note);
+}

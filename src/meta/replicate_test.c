@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-enum { ALONE_SEEDS = 20, ALONE_LIVES = 8, THREE_SEEDS = 8 };
+enum { ALONE_SEEDS = 20, ALONE_LIVES = 8, THREE_SEEDS = 5 };
 
 static uint64_t first_seed = 1, n_seeds = THREE_SEEDS;
 
@@ -209,11 +209,73 @@ static void another_one_leads_soon(void **state)
 	}
 }
 
+/* ---- one is not well ---- */
+static struct house *begin_three(uint64_t seed)
+{
+	struct sim_faults f = small_delays();
+	struct house *h = house_new(seed, &f, 3);
+
+	for (uint32_t i = 0; i < h->n_nodes; i++)
+		house_start(h, i);
+	house_run(h, 2 * SYS_SEC);
+	assert_true(house_leader(h) >= 0);
+	return h;
+}
+
+static void a_full_disk_stops_nobody_else(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 2; seed++) {
+		struct house *h = begin_three(seed);
+		int leader = house_leader(h), full = leader;
+		uint64_t n_acked;
+
+		if (seed & 1) /* one that follows */
+			full = (leader + 1) % 3;
+		h->greedy = true;
+		h->value_bytes = 400;
+		sim_disk_full(h->nodes[full].node, true);
+		house_run(h, 4 * SYS_SEC);
+		n_acked = h->n_acked;
+		house_run(h, 2 * SYS_SEC);
+		assert_true(h->n_acked > n_acked);
+		assert_true(house_leader(h) != full);
+		assert_false(h->nodes[full].failed);
+		sim_disk_full(h->nodes[full].node, false);
+		house_settle(h);
+		house_free(h);
+	}
+}
+
+/* Its log is damaged where it was synced, while it was down. */
+static void a_rotten_log_comes_back_as_a_copy(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 2; seed++) {
+		struct house *h = begin_three(seed);
+		int i = (house_leader(h) + 1) % 3;
+		char dir[REPLICATE_PATH_MAX], path[REPLICATE_PATH_MAX + 8];
+
+		mark_rows_dir("/meta", h->nodes[i].r->mark.generation, dir);
+		snprintf(path, sizeof path, "%s/log", dir);
+		house_kill(h, (uint32_t)i);
+		house_run(h, SYS_SEC);
+		for (int k = 0; k < 200; k++)
+			assert_true(sim_disk_rot_any(h->nodes[i].node, path));
+		house_start(h, (uint32_t)i);
+		house_settle(h);
+		house_free(h);
+	}
+}
+
 /* ---- rare paths ---- */
 static const char *const rare[] = {
 	"replicate: records for another replica read from the log",
 	"replicate: a copy of the tree is sent",
 	"replicate: a copy of the tree is put for the rows",
+	"replicate: a rotten log, which others hold",
+	"replicate: hands over for want of room",
+	"replicate: the log waits for room",
 };
 static uint64_t n_rare[sizeof rare / sizeof rare[0]];
 
@@ -241,6 +303,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(one_replica_keeps_what_it_acknowledged),
 		cmocka_unit_test(three_replicas_keep_it_together),
 		cmocka_unit_test(another_one_leads_soon),
+		cmocka_unit_test(a_full_disk_stops_nobody_else),
+		cmocka_unit_test(a_rotten_log_comes_back_as_a_copy),
 		cmocka_unit_test(rare_paths_were_taken),
 	};
 
