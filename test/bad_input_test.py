@@ -354,10 +354,13 @@ class Tokens(Witnessed):
         for port in "store_unix", "store_tcp":
             store = self.wire(port)
             self.assertEqual(len(store.ask("extent_read", good)["data"]), 4096)
-            for wrong in ({"cap_job": got["cap_job"] + 1}, {"cap": bytes(32)}, {"cap": b""},
+            for wrong in ({"cap_job": got["cap_job"] + 1}, {"cap": bytes(44)}, {"cap": b""},
                           {"cap_until_ms": got["cap_until_ms"] + 1},
                           {"cap": got["cap"][:-1] + bytes([got["cap"][-1] ^ 1])}):
                 self.assertEqual(store.refused("extent_read", {**good, **wrong}).code, "DENIED")
+            # Of a key that is not in use: whoever may, asks for another one.
+            for other in bytes(32), got["cap"][:32] + b"\x63" + got["cap"][33:]:
+                self.assertEqual(store.refused("extent_read", {**good, "cap": other}).code, "STALE")
             refused = store.refused("extent_read", {**good, "cap_until_ms": 1000})
             self.assertIn(refused.code, ("STALE", "DENIED"))
             self.assertEqual(store.refused("extent_read", {

@@ -17,7 +17,7 @@ ROW = re.compile(r"^(?:\t)?(MSG|SUB|END|END_SUB|F|B|S|L)\(([^)]*)\)", re.M)
 def tables():
     """{name: (op, fields)} and {op: name}; a field is (kind, name, type of a number or part)."""
     messages, ops = {}, {}
-    for source in ("common", "meta", "store", "control", "replica"):
+    for source in ("common", "meta", "store", "control", "replica", "cluster"):
         with open(os.path.join(WIRE, source + ".def")) as f:
             text = re.sub(r"/\*.*?\*/", "", f.read(), flags=re.S)
         for what, arguments in ROW.findall(text):

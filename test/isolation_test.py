@@ -92,9 +92,9 @@ class Isolation(SharedHouseTest):
                               ("job_bill", {}), ("status", {}), ("job_revoke", {})):
                 self.refused(wire, name, {"job": self.owner, **ask}, ("DENIED",))
             self.refused(wire, "job_register", {"name": b"more"}, ("DENIED",))
-            self.refused(wire, "scrub", {}, ("DENIED",))
-            self.refused(wire, "replica_say", {}, ("DENIED",))
-            self.refused(wire, "key_rotate", {}, ("DENIED",))
+            for name in ("scrub", "key_rotate", "replica_say", "replica_copy", "join",
+                         "node_list", "node_drain", "node_remove", "shard_status", "shard_move"):
+                self.refused(wire, name, {}, ("DENIED",))
             self.tried.add("job_list")
             self.assertEqual([j["job"] for j in wire.ask("job_list", {"max": 100})["jobs"]],
                              [self.thief])
