@@ -461,6 +461,9 @@ struct wadi_status {
 	uint32_t n_tiers, n_servers;
 	struct wadi_tier_status tiers[WADI_TIERS_MAX];
 	const struct wadi_server_status *servers; /* n_servers of them */
+	uint64_t lacking_bytes;  /* in objects that have fewer copies than they should */
+	uint64_t copied_bytes;   /* between storage servers, since the controller's start */
+	uint64_t unrepaired;     /* bad pieces of objects of which no good copy was found */
 };
 /* job 0: of the whole system.  ret_st (required) is freed by wadi_status_free(). */
 WADI_API int wadi_status_get(struct wadi *w, uint64_t job, struct wadi_status **ret_st);

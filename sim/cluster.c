@@ -7,7 +7,7 @@
 #include <string.h>
 
 enum {
-	STORE_DISK_BYTES = 64 << 20,
+	STORE_DISK_BYTES = 256 << 20,
 	CLIENT_DISK_BYTES = 1 << 20,
 	LATE_SEC = 12,   /* a late timer after a late timer, and a pause */
 	STOP_SEC = 30,
@@ -43,10 +43,17 @@ static int store_main(struct sys *s, void *arg)
 		{ .tier = TIER_FLASH, .bytes = MIB, .egroup_bytes = MIB / 4, .dir = "flash" },
 		{ .tier = TIER_DISK, .bytes = 2 * MIB, .egroup_bytes = MIB / 2, .dir = "disk" },
 	};
-	const struct store_device *devices = ((struct store_node *)arg)->cl->little_room ?
-		little : ample;
+	/* For the copies of a server that is gone there has to be room beside what is granted. */
+	static const struct store_device roomy[] = {
+		{ .tier = TIER_DRAM, .bytes = MIB, .egroup_bytes = MIB / 4 },
+		{ .tier = TIER_FLASH, .bytes = 160 * MIB, .egroup_bytes = 2 * MIB, .dir = "flash" },
+		{ .tier = TIER_DISK, .bytes = 32 * MIB, .egroup_bytes = 4 * MIB, .dir = "disk" },
+	};
 	struct store_node *sn = arg;
 	struct cluster *cl = sn->cl;
+	const struct store_device *devices = cl->little_room ? little
+					     : cl->copies > 0 ? roomy
+							      : ample;
 	struct err_note note = { "" };
 	const char *listen[1];
 	char addr[SYS_ADDR_MAX];

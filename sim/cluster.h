@@ -3,6 +3,7 @@
  * structs live in scenario_alloc(): they are what the world knows, not what nodes may learn. */
 #ifndef SIM_CLUSTER_H
 #define SIM_CLUSTER_H
+#include "control/control.h"
 #include "client/client.h"
 #include "sim/ledger.h"
 #include "sim/metas.h"
@@ -49,6 +50,8 @@ struct cluster {
 	char token[TOKEN_TEXT_MAX];
 	size_t token_len;
 	bool little_room; /* devices that are full soon */
+	uint32_t copies;  /* of what is in the buckets, on different servers; 0: by default */
+	struct control_copies now; /* what the controller says of them */
 	uint32_t n_stores;
 	struct store_node stores[STORES_MAX];
 	struct machine machines[CLIENTS_MAX];

@@ -28,6 +28,7 @@ PARKS int load_buckets(struct worker *w, struct client *c)
 		.ttl_ms = UINT64_C(86400000) * TEN_YEARS_DAYS };
 	int rc = E_UNREACH;
 
+	kept.copies = loose.copies = w->cl->copies;
 	while (rc < 0 && rc != E_CANCELED && cluster_going(w)) {
 		rc = client_bucket_create(c, KEPT, &kept, worker_until(w), NULL, NULL);
 		if (rc == 0)

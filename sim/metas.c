@@ -45,6 +45,13 @@ static void look_over(struct cluster *cl, struct shard *sh)
 	cl->used_bytes = st.used_bytes;
 	sum = room_sum(large_room(sh), 0, TIER_COUNT, 0);
 	cl->room_taken = sum.capacity - sum.free;
+	/* What a server had that is gone for good is on its account for ever. */
+	for (uint32_t i = 0; (i = large_next_server(sh, i)) != 0;)
+		if (large_server(sh, i)->gone) {
+			struct room_sum of = room_sum(large_room(sh), i, TIER_COUNT, 0);
+
+			cl->room_taken -= of.capacity - of.free;
+		}
 	if (cl->room_taken > 0 && cl->audit)
 		scenario_say(cl->sc,
 			"devices: used %llu, granted %llu, orphaned %llu, reserved %llu; "
@@ -90,7 +97,7 @@ PARKS static int guest_begin(
 	const void *arg, struct serve *v, void **ret_guest, struct err_note *note)
 {
 	struct meta_node *mn = *(struct meta_node *const *)arg;
-	struct control_opts o = { .key = mn->cl->key };
+	struct control_opts o = { .key = mn->cl->key, .copies = &mn->cl->now };
 
 	leads(mn, v);
 	mn->cl->life = shard_life(serve_shard(v));

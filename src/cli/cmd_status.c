@@ -62,6 +62,9 @@ static void status_json(const struct wadi_status *st)
 	json_object_set_new(all, "resident_bytes", json_integer((json_int_t)st->resident_bytes));
 	json_object_set_new(all, "uptime_ms", json_integer((json_int_t)st->uptime_ms));
 	json_object_set_new(all, "cpu_ms", json_integer((json_int_t)st->cpu_ms));
+	json_object_set_new(all, "lacking_bytes", json_integer((json_int_t)st->lacking_bytes));
+	json_object_set_new(all, "copied_bytes", json_integer((json_int_t)st->copied_bytes));
+	json_object_set_new(all, "unrepaired", json_integer((json_int_t)st->unrepaired));
 	json_object_set_new(all, "tiers", tiers_json(st->tiers, st->n_tiers));
 	json_object_set_new(all, "servers", servers);
 	out_json(all);
@@ -171,6 +174,24 @@ static void server_text(const struct wadi_server_status *s)
 	printf(", heard %s ago\n", words_put_time(s->heard_ms, heard));
 }
 
+/* Only while there is something to tell. */
+static void copies_text(const struct cli *c, const struct wadi_status *st)
+{
+	struct flow f;
+
+	if (st->lacking_bytes + st->copied_bytes + st->unrepaired == 0)
+		return;
+	f = flow_named(c, "copies");
+	if (st->lacking_bytes > 0)
+		flow_bytes(&f, "under-protected", st->lacking_bytes);
+	else
+		flow_put(&f, "complete");
+	flow_bytes(&f, "looked after", st->copied_bytes);
+	if (st->unrepaired > 0)
+		flow_count(&f, "bad piece without another copy", st->unrepaired);
+	putchar('\n');
+}
+
 static void status_text(const struct cli *c, const struct wadi_status *st)
 {
 	struct flow f = { .width = os_terminal(OS_STDOUT) ? os_columns() : UINT32_MAX };
@@ -197,6 +218,7 @@ static void status_text(const struct cli *c, const struct wadi_status *st)
 	putchar('\n');
 	if (of_all)
 		meta_text(c, st);
+	copies_text(c, st);
 	for (uint32_t i = 0; i < st->n_servers; i++)
 		server_text(&st->servers[i]);
 }

@@ -242,6 +242,8 @@ static struct wadi_status *status_take(struct msg_status_ok *ok)
 		.log_index = ok->log_index, .synced_index = ok->synced_index,
 		.merged_index = ok->merged_index, .resident_bytes = ok->resident_bytes,
 		.uptime_ms = ok->uptime_ms, .cpu_ms = ok->cpu_ms, .servers = at,
+		.lacking_bytes = ok->lacking_bytes, .copied_bytes = ok->copied_bytes,
+		.unrepaired = ok->unrepaired,
 	};
 	st->n_tiers = tiers_take(&ok->tiers, st->tiers, WADI_TIERS_MAX);
 	while (st->n_servers < servers.n && sub_server_status_next(&ok->servers, &s))

@@ -46,6 +46,7 @@ static const struct rpc_op control_ops[] = {
 	{ OP_scrub, RPC_INLINE, on_scrub },
 	{ OP_store_register, RPC_FIBER, on_store_register },
 	{ OP_heartbeat, RPC_INLINE, on_heartbeat },
+	{ OP_extent_bad, RPC_INLINE, on_extent_bad },
 };
 
 /* ---- who calls ---- */
@@ -131,6 +132,8 @@ static PARKS int tick(void *arg)
 			servers_look(ctl, stalled);
 			jobs_look(ctl, stalled);
 			keys_look(ctl);
+			if (ctl->copies != NULL)
+				repair_tell(ctl, ctl->copies);
 			if (now_ns - ctl->saved_ns >= LIMIT_BILL_SAVE_MS * SYS_MS) {
 				ctl->saved_ns = now_ns;
 				bill_save(ctl);
@@ -162,6 +165,8 @@ PARKS static int take_in(struct control *ctl, const struct control_opts *o, stru
 				      .cap_key = &ctl->cap_key, .job_epoch = job_cap_epoch,
 				      .arg = ctl });
 	rc = fiber_start(&ctl->fibers, "control", tick, ctl);
+	if (rc == 0)
+		rc = fiber_start(&ctl->fibers, "repair", repair_run, ctl);
 	return rc < 0 ? err_set(note, rc, "no fiber left") : 0;
 }
 
@@ -199,8 +204,10 @@ static PARKS int begin(const void *arg, struct serve *v, void **ret_guest, struc
 	ctl->key_rotate_ms = o->key_rotate_ms != 0 ? o->key_rotate_ms : LIMIT_CAP_KEY_ROTATE_MS;
 	ctl->fence_ns = ns_of(o->fence_ms, LIMIT_STORE_FENCE_MS);
 	ctl->born_ns = ctl->ticked_ns = ctl->saved_ns = sys_now_ns(ctl->sys);
+	ctl->copies = o->copies;
 	list_init(&ctl->conn_list);
 	list_init(&ctl->jobs);
+	waitq_init(&ctl->repair.wake);
 	group_init(&ctl->fibers, sys_loop(ctl->sys));
 	ctl->fibers.keep_going = true;
 	if ((rc = take_in(ctl, o, note)) < 0) {

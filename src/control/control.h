@@ -7,11 +7,19 @@
 #include "control/token.h"
 #include "meta/serve.h"
 
+struct control_copies {
+	uint64_t lacking_bytes, lacking_egroups; /* files that have fewer copies than they should,
+	                                          * when that was looked at last */
+	uint64_t copied_bytes, copied_extents;   /* found there or brought there, since the start */
+	uint64_t unrepaired;                     /* bad extents of which no good copy was found */
+	bool sound; /* all protected data has its copies, on servers that are up and were asked */
+};
 struct control_opts {
 	const char *key_file;      /* the cluster's key, made when it is missing; or */
 	const uint8_t *key;        /* TOKEN_KEY_BYTES, when key_file is NULL */
 	/* Zero: the limits of limit.def.  For tests. */
 	uint64_t server_silent_ms, server_gone_ms, fence_ms, key_rotate_ms;
+	struct control_copies *copies; /* kept up to date while a controller lives; may be NULL */
 };
 /* What serve_opts takes as its guest; guest_arg is a struct control_opts that outlives the server.
  * A controller is made each time that shard 0 is led from here: it takes in what the shard's rows

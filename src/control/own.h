@@ -61,8 +61,23 @@ struct server {
 	struct rpc_conn *conn;  /* on which it registered; NULL: it is lost */
 	uint64_t conn_number;   /* of that one, also when it is lost */
 	uint64_t n_dropped;
+	uint64_t checked; /* incarnation in which all that it should have was found there */
 	uint32_t cpu_permille, n_devices;
 	struct device_note devices[LIMIT_DEVICES_MAX];
+};
+
+enum { BAD_MAX = 1024 };
+struct bad {
+	uint64_t egroup, extent;
+	uint32_t server;
+};
+/* What repair.c knows beside the rows: all of it is found anew after a start. */
+struct repairing {
+	struct waitq wake;
+	uint32_t walk, ended, n_bad; /* ended: the last walk that came to its end */
+	struct bad bad[BAD_MAX];
+	uint64_t lacking_bytes, lacking_egroups; /* of files whose copies are too few, as of now */
+	uint64_t copied_bytes, copied_extents, unrepaired;
 };
 
 struct control {
@@ -87,6 +102,8 @@ struct control {
 	struct list jobs;
 	uint32_t n_active, n_ended; /* active: that have not ended */
 	struct server *servers[LIMIT_SERVERS_MAX + 1]; /* by number; 0 is none */
+	struct repairing repair;
+	struct control_copies *copies; /* for those who look on; may be NULL */
 };
 
 /* ---- control.c ---- */
@@ -151,6 +168,11 @@ void revoked_told(struct control *ctl, uint64_t after, uint8_t *room, size_t len
 	struct msg_heartbeat_ok *ret);
 uint64_t job_cap_epoch(void *arg, uint64_t domain);
 rpc_handler on_key_rotate;
+
+/* ---- repair.c ---- */
+PARKS int repair_run(void *control); /* the fiber */
+rpc_handler on_extent_bad;
+void repair_tell(const struct control *ctl, struct control_copies *ret_copies);
 
 /* ---- status.c ---- */
 rpc_handler on_status;

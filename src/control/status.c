@@ -99,7 +99,10 @@ static void of_system(struct control *ctl, const struct shard_call *c, uint8_t *
 		.merged_index = st.db.merged,
 		.resident_bytes = sys_memory_self(ctl->sys),
 		.uptime_ms = (sys_now_ns(ctl->sys) - ctl->born_ns) / SYS_MS,
-		.cpu_ms = sys_cpu_ns(ctl->sys) / SYS_MS };
+		.cpu_ms = sys_cpu_ns(ctl->sys) / SYS_MS,
+		.lacking_bytes = ctl->repair.lacking_bytes,
+		.copied_bytes = ctl->repair.copied_bytes,
+		.unrepaired = ctl->repair.unrepaired };
 	ret->tiers = tiers(ctl, c, 0, 0, room, 1024);
 	ret->servers = servers(ctl, c, room + 1024, REPLY_BYTES - 1024);
 }

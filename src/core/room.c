@@ -405,6 +405,8 @@ int room_commit(struct room *r, uint64_t session, uint64_t egroup, uint64_t exte
 	if (len > g->credit || (room = room_of(device_of(r, e)->tier, len)) > g->credit)
 		return E_TOOBIG;
 	check(e->granted >= room);
+	for (uint32_t i = 0; i < e->n_members; i++)
+		e->members[i].walk = 0;
 	g->uncommitted &= ~bit;
 	g->credit -= room;
 	e->granted -= room;

@@ -40,6 +40,7 @@ enum room_member_state {
 	ROOM_MEMBER_IN,      /* has every extent of the egroup */
 	ROOM_MEMBER_FILLING, /* is being made from the others: has some */
 };
+#define ROOM_MEMBER_LATE 0x80 /* beside the state, in rows */
 
 struct room_limits {
 	uint32_t egroups_max, grants_max, devices_max;
@@ -159,9 +160,19 @@ uint64_t room_member_leave(struct room *r, uint64_t egroup, uint32_t server);
 void room_left(struct room *r, uint32_t server, uint8_t device, uint64_t room_bytes);
 
 /* ---- looking ---- */
+/* A walk through all extents has a number, not 0.  From room_walk_begin() on each member that is
+ * being filled, and has no number of a walk up to `ended`, carries it, until room_walk_spoil() (an
+ * extent could not be brought there) or a commit into its egroup (the walk may be past that one):
+ * who has a number when its walk has ended is whole. */
+void room_walk_begin(struct room *r, uint32_t walk, uint32_t ended);
+void room_walk_spoil(struct room *r, uint64_t egroup, uint32_t server);
+/* An extent was committed that members which came later than its grant have not got: they are being
+ * filled again.  True when there were such, and they were in. */
+bool room_refill(struct room *r, uint64_t egroup);
 struct room_member_info {
-	uint32_t server;
+	uint32_t server, walk;
 	uint8_t device, state;
+	bool late; /* came after the last grant in the egroup: its extents are copied there */
 };
 struct room_egroup_info {
 	/* used, granted: of one copy; orphaned: on the server that has most of it */
@@ -200,8 +211,8 @@ int room_restore_egroup(struct room *r, uint64_t egroup, uint64_t domain, uint32
 	uint8_t device, uint8_t tier, uint64_t bytes, uint64_t incarnation);
 /* Right behind the egroup: what was asked for, and its other members. */
 int room_restore_copies(struct room *r, uint64_t egroup, uint8_t copies, bool soft, uint8_t state);
-int room_restore_member(
-	struct room *r, uint64_t egroup, uint32_t server, uint8_t device, uint8_t state);
+int room_restore_member(struct room *r, uint64_t egroup, uint32_t server, uint8_t device,
+	uint8_t state); /* enum room_member_state, and ROOM_MEMBER_LATE */
 int room_restore_grant(struct room *r, uint64_t session, uint64_t egroup, uint64_t extent_first,
 	uint64_t uncommitted, uint64_t credit_bytes, uint8_t copies);
 int room_restore_extent(struct room *r, uint64_t egroup, uint64_t len); /* named by a file */

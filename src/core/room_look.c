@@ -26,8 +26,11 @@ bool room_egroup(const struct room *r, uint64_t egroup, struct room_egroup_info 
 	for (uint32_t i = 0; i < e->n_members; i++) {
 		const struct device *d = &r->devices[e->members[i].device];
 
-		ret_info->members[i] = (struct room_member_info){ d->server, d->number,
-			e->members[i].state };
+		ret_info->members[i] = (struct room_member_info){ .server = d->server,
+			.walk = e->members[i].walk,
+			.device = d->number,
+			.state = e->members[i].state,
+			.late = e->members[i].late };
 	}
 	return true;
 }
@@ -280,11 +283,13 @@ int room_restore_copies(struct room *r, uint64_t egroup, uint8_t copies, bool so
 {
 	struct egroup *e = room_find(r, egroup);
 
-	if (e == NULL || copies > ROOM_COPIES_MAX || state > ROOM_MEMBER_FILLING)
+	if (e == NULL || copies > ROOM_COPIES_MAX ||
+		(state & ~ROOM_MEMBER_LATE) > ROOM_MEMBER_FILLING)
 		return E_CORRUPT;
 	e->copies = copies > 0 ? copies : 1;
 	e->soft = soft;
-	e->members[0].state = state;
+	e->members[0].state = state & ~ROOM_MEMBER_LATE & 0xff;
+	e->members[0].late = (state & ROOM_MEMBER_LATE) != 0;
 	return 0;
 }
 
@@ -296,12 +301,14 @@ int room_restore_member(
 	uint32_t i;
 
 	if (e == NULL || server == 0 || e->n_members == ROOM_MEMBERS_MAX ||
-		state > ROOM_MEMBER_FILLING || room_member_of(r, e, server) != NULL)
+		(state & ~ROOM_MEMBER_LATE) > ROOM_MEMBER_FILLING ||
+		room_member_of(r, e, server) != NULL)
 		return E_CORRUPT;
 	tier = device_of(r, e)->tier;
 	if (!tier_appends(tier) || (i = room_device_index(r, server, device, tier)) == NONE)
 		return E_CORRUPT;
-	room_member_new(r, e, i, state);
+	room_member_new(r, e, i, state & ~ROOM_MEMBER_LATE & 0xff)->late =
+		(state & ROOM_MEMBER_LATE) != 0;
 	return 0;
 }
 

@@ -110,7 +110,7 @@ int room_member_add(struct room *r, uint64_t egroup, uint32_t server, uint8_t de
 	if (e->n_members == ROOM_MEMBERS_MAX ||
 		device_free(&r->devices[*at]) < e->used_room + e->granted)
 		return E_FULL;
-	room_member_new(r, e, *at, ROOM_MEMBER_FILLING);
+	room_member_new(r, e, *at, ROOM_MEMBER_FILLING)->late = true;
 	e->closed = true;
 	room_look_held(r, e);
 	return 0;
@@ -184,4 +184,45 @@ bool room_member_gone(struct room *r, uint64_t egroup, uint32_t server)
 	member_remove(e, m);
 	room_look_held(r, e);
 	return false;
+}
+
+void room_walk_begin(struct room *r, uint32_t walk, uint32_t ended)
+{
+	check(walk > ended);
+	for (uint32_t i = 0; i < r->egroups_top; i++) {
+		struct egroup *e = &r->egroups[i];
+
+		for (uint32_t k = 0; e->live && k < e->n_members; k++) {
+			struct member *m = &e->members[k];
+
+			if (m->state == ROOM_MEMBER_FILLING && (m->walk == 0 || m->walk > ended))
+				m->walk = walk;
+		}
+	}
+}
+
+bool room_refill(struct room *r, uint64_t egroup)
+{
+	struct egroup *e = room_find(r, egroup);
+	bool any = false;
+
+	for (uint32_t i = 0; e != NULL && i < e->n_members; i++) {
+		struct member *m = &e->members[i];
+
+		if (!m->late)
+			continue;
+		any |= m->state == ROOM_MEMBER_IN;
+		m->state = ROOM_MEMBER_FILLING;
+		m->walk = 0;
+	}
+	return any;
+}
+
+void room_walk_spoil(struct room *r, uint64_t egroup, uint32_t server)
+{
+	struct egroup *e = room_find(r, egroup);
+	struct member *m = e != NULL ? room_member_of(r, e, server) : NULL;
+
+	if (m != NULL)
+		m->walk = 0;
 }

@@ -25,7 +25,9 @@ struct device {
 struct member {
 	uint64_t orphaned; /* bytes that this server has yet to drop */
 	uint32_t device;   /* index */
+	uint32_t walk;     /* FILLING: that has found all extents there so far */
 	uint8_t state;     /* enum room_member_state */
+	bool late;
 };
 
 /* Each member holds used_room, granted and its own orphaned bytes of its device. */

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include "core/cap.h"
 #include "meta/alone_test.h"
 #include "meta/large.h"
 #include "sys/uv/sys_uv.h"

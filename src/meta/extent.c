@@ -188,6 +188,15 @@ struct commit {
 	bool soft;
 };
 
+/* Some server that the writer was told of still has what was written in the egroup. */
+static bool is_held(const struct room_egroup_info *info)
+{
+	for (uint8_t i = 0; i < info->n_members; i++)
+		if (!info->members[i].late && info->members[i].state == ROOM_MEMBER_IN)
+			return true;
+	return false;
+}
+
 static int take_one(struct commit *k, const struct sub_extent_ref *e)
 {
 	struct room *room = k->sh->large->room;
@@ -196,7 +205,7 @@ static int take_one(struct commit *k, const struct sub_extent_ref *e)
 
 	if (e->len == 0)
 		return err_set(&k->c->note, E_INVALID, "an extent without bytes");
-	if (!room_egroup(room, e->egroup, &info) || info.lost || info.doomed)
+	if (!room_egroup(room, e->egroup, &info) || info.lost || info.doomed || !is_held(&info))
 		return err_set(&k->c->note, E_LOST, "extent %llu is no more: its server lost it",
 			(unsigned long long)e->extent);
 	if (info.domain != k->domain)
@@ -307,6 +316,8 @@ static void write_extents(struct commit *k, uint64_t inode)
 					    .inode = inode,
 					    .offset = offset,
 					    .extent = e.extent });
+		if (room_refill(k->sh->large->room, e.egroup))
+			egroup_write(k->sh, e.egroup);
 		count_written(k, &e);
 		note_size(k->c->session, e.len);
 		offset += e.len;

@@ -34,11 +34,17 @@ void grant_write(struct shard *sh, uint64_t extent_first)
 	db_put(sh->db, row_grant_key(&row, key), row_grant_put(&row, value));
 }
 
+static uint8_t member_state(const struct room_member_info *m)
+{
+	return (uint8_t)(m->state | (m->late ? ROOM_MEMBER_LATE : 0));
+}
+
 static uint64_t member_number(const struct room_egroup_info *info, uint32_t i)
 {
 	const struct room_member_info *m = &info->members[i];
 
-	return i < info->n_members ? (uint64_t)m->server << 16 | (uint64_t)m->device << 8 | m->state
+	return i < info->n_members ? (uint64_t)m->server << 16 | (uint64_t)m->device << 8 |
+					     member_state(m)
 				   : 0;
 }
 
@@ -59,7 +65,7 @@ void egroup_write(struct shard *sh, uint64_t egroup)
 		.incarnation = info.incarnation,
 		.copies = info.copies,
 		.soft = info.soft,
-		.state = info.members[0].state,
+		.state = member_state(&info.members[0]),
 		.member_1 = member_number(&info, 1),
 		.member_2 = member_number(&info, 2),
 		.member_3 = member_number(&info, 3),

@@ -85,6 +85,28 @@ uint64_t large_ticket(const struct shard *sh); /* of the newest drop */
 PARKS int large_settle(struct shard *sh, uint64_t ticket, uint64_t until_ns);
 bool large_settled(const struct shard *sh, uint64_t ticket);
 
+/* ---- repair (core/repair.h decides) ---- */
+/* Each in one record, which is to be synced before anything is done because of it.  E_FULL. */
+int large_member_add(struct shard *sh, struct shard_call *c, uint64_t egroup, uint32_t server,
+	uint8_t device);
+void large_member_filled(struct shard *sh, struct shard_call *c, uint64_t egroup, uint32_t server);
+void large_member_leave(struct shard *sh, struct shard_call *c, uint64_t egroup, uint32_t server);
+/* It was a member, and has not yet said that it dropped the whole. */
+bool large_leaving(const struct shard *sh, uint32_t server, uint64_t egroup);
+struct room *large_room_walks(struct shard *sh); /* for room_walk_*() */
+/* Extents that files name, in the order of their ids: the next behind `after`, at most max. */
+struct large_extent {
+	uint64_t extent, egroup, len;
+	uint32_t root;
+};
+uint32_t large_extents(
+	struct shard *sh, uint64_t after, struct large_extent *ret_extents, uint32_t max);
+bool large_extent(struct shard *sh, uint64_t extent, struct large_extent *ret_extent);
+/* The right to read what is of that domain, for a storage server that copies: how many bytes. */
+enum { LARGE_CAP_BYTES = 64 };
+uint32_t large_read_cap(const struct shard *sh, uint64_t domain, uint64_t *ret_until_ms,
+	uint8_t ret_code[LARGE_CAP_BYTES]);
+
 /* Drops everything of a domain: its egroups whole, its grants.  The inodes that point there are
  * reclaimed by dropping their buckets; they find nothing to drop any more. */
 void large_domain_drop(struct shard *sh, struct shard_call *c, uint64_t domain);

@@ -215,7 +215,8 @@ static void enter(struct extent *e)
 	list_push(&g->extents, &e->in_egroup);
 	g->n_extents++;
 	g->device->n_extents++;
-	table_put(&g->device->store->extents, &e->node, g->id, e->id);
+	if (!e->apart)
+		table_put(&g->device->store->extents, &e->node, g->id, e->id);
 	account(e, 1);
 }
 
@@ -307,13 +308,88 @@ int extent_begin(struct store *st, const struct extent_ask *a, struct extent **r
 	return 0;
 }
 
+/* Whole again: the successor of a bad extent may find its group full, by as much as is punched when
+ * it is there. */
+static int copy_fits(const struct egroup *g, uint64_t room, bool again, struct err_note *note)
+{
+	const struct device *d = g->device;
+	uint64_t spent = g->file.end + g->file.promised;
+
+	if (g->file.broken)
+		return err_set(note, E_IO, "a sync of egroup %llu failed", ULL(g->id));
+	if (room > device_free(d))
+		return err_set(note, E_FULL, "%s (device %u) has %llu of %llu bytes free",
+			tier_names[d->tier], d->id, ULL(device_free(d)), ULL(d->capacity));
+	if (!again && spent > 2 * d->egroup_bytes)
+		return err_set(note, E_FULL, "egroup %llu holds %llu bytes", ULL(g->id),
+			ULL(spent));
+	return 0;
+}
+
+int extent_begin_copy(struct store *st, const struct extent_ask *a, struct extent *again,
+	struct extent **ret_e, struct err_note *note)
+{
+	struct table_node *n = table_get(&st->extents, a->egroup, a->extent);
+	struct extent *e = n != NULL ? container_of(n, struct extent, node) : NULL;
+	struct egroup *g = NULL;
+	int rc;
+
+	if ((rc = ask_check(st, a, note)) < 0)
+		return rc;
+	if (device_is_dram(&st->devices[a->device]))
+		return err_set(note, E_INVALID, "device %u is memory", a->device);
+	if (e != again) {
+		*ret_e = e;
+		return extent_is(e, EXTENT_SEALED) ? E_EXISTS
+			: err_set(note, E_BUSY, "extent %llu is being written", ULL(a->extent));
+	}
+	if ((rc = find_egroup(st, a, &g, note)) < 0)
+		return rc;
+	if ((rc = copy_fits(g, room_of(g->device->tier, a->len), again != NULL, note)) < 0)
+		return rc;
+	if ((e = extent_new(g, a->extent, a->len)) == NULL)
+		return err_set(note, E_NOMEM, "extent %llu", ULL(a->extent));
+	e->copied = true;
+	e->apart = again != NULL;
+	g->file.promised += e->room;
+	e->refs = 1;
+	enter(e);
+	*ret_e = e;
+	return 0;
+}
+
+bool extent_succeed(struct extent *e, struct extent *bad)
+{
+	struct store *st = e->egroup->device->store;
+
+	check(e->apart);
+	check(extent_is(e, EXTENT_SEALED));
+	if (extent_is(bad, EXTENT_DROPPED)) {
+		extent_drop(e);
+		return false;
+	}
+	extent_drop(bad);
+	e->apart = false;
+	table_put(&st->extents, &e->node, e->egroup->id, e->id);
+	return true;
+}
+
 int extent_found(struct egroup *g, uint64_t id, uint64_t offset, uint64_t len, uint32_t root,
 	bool synced)
 {
 	struct extent *e;
 
-	if (table_get(&g->device->store->extents, g->id, id) != NULL)
-		return E_EXISTS;
+	struct table_node *n = table_get(&g->device->store->extents, g->id, id);
+
+	if (n != NULL) { /* its successor: what it replaced was bad, and not yet erased */
+		e = container_of(n, struct extent, node);
+		if (e->egroup != g || e->len != len || e->root != root)
+			return E_EXISTS;
+		volume_dead(g, e->room);
+		e->offset = offset;
+		e->synced = synced;
+		return 0;
+	}
 	e = extent_new(g, id, len);
 	if (e == NULL)
 		return E_NOMEM;
@@ -386,7 +462,8 @@ void extent_drop(struct extent *e)
 {
 	move(e, EXTENT_DROPPED);
 	grant_left(e);
-	table_remove(&e->egroup->device->store->extents, &e->node);
+	if (!e->apart)
+		table_remove(&e->egroup->device->store->extents, &e->node);
 	if (e->refs == 0)
 		unused(e);
 }
@@ -401,7 +478,8 @@ void extent_unref(struct extent *e)
 void extent_abort(struct extent *e)
 {
 	if (extent_is(e, EXTENT_WRITING)) {
-		grant_return(e);
+		if (!e->copied)
+			grant_return(e);
 		extent_drop(e);
 	}
 	extent_unref(e);
@@ -460,8 +538,8 @@ static void tally_extent(struct tally *t, const struct extent *e, const struct s
 {
 	bool indexed = table_get(&st->extents, e->egroup->id, e->id) == &e->node;
 
-	check(indexed == !extent_is(e, EXTENT_DROPPED)); /* (I2) */
-	check((e->grant != NULL) == extent_is(e, EXTENT_WRITING));
+	check(indexed == (!extent_is(e, EXTENT_DROPPED) && !e->apart)); /* (I2) */
+	check((e->grant != NULL) == (extent_is(e, EXTENT_WRITING) && !e->copied));
 	check(e->writer == NULL || e->refs > 0);
 	check(e->len <= e->room);
 	t->promised += e->slot == NULL && !e->placed ? e->room : 0;

@@ -263,6 +263,7 @@ static const struct rpc_op ops[] = {
 	{ OP_extent_drop, RPC_FIBER, on_extent_drop },
 	{ OP_egroup_drop, RPC_FIBER, on_egroup_drop },
 	{ OP_egroup_list, RPC_INLINE, on_egroup_list },
+	{ OP_extent_copy, RPC_FIBER, handle_copy },
 };
 
 /* ---- what we tell the controller ---- */

@@ -55,6 +55,9 @@ struct extent {
 	bool erased;         /* file: nothing of it is left to punch */
 	bool synced;         /* file: its writer waited for the sync */
 	bool placed;         /* file: offset is valid, the room of the file is spent */
+	bool copied;         /* brought here from another server, under no grant */
+	bool apart;          /* not in the index: it is to take the place of another */
+	bool bad;            /* file: its bytes are not those that were written */
 	struct arena *arena; /* dram */
 	struct slot *slot;
 	uint32_t *sums;        /* dram; files keep them in the header */
@@ -172,6 +175,15 @@ struct fence {
 	uint64_t until_ns;
 };
 
+/* Brings extents from other servers, one at a time. */
+struct copier {
+	struct fiber_lock lock;
+	struct rpc_conn *conn; /* to the server at addr */
+	char addr[256];
+	struct rpc_service none;
+	uint64_t copied_bytes, replaced;
+};
+
 struct store {
 	struct sys *sys;
 	const struct store_opts *opts;
@@ -208,6 +220,7 @@ struct store {
 	struct waitq left;     /* woken when the connection to it has ended */
 	struct fiber_lock epoch_lock;
 	unsigned epoch_at; /* the block of its file */
+	struct copier copier;
 	struct rpc_service service, reverse; /* for clients; for the controller */
 };
 
@@ -222,6 +235,14 @@ struct extent_ask {
  * E_GONE: dropped before it came.  E_FULL, E_TOOBIG, E_INVALID, E_DENIED, E_NOMEM. */
 int extent_begin(
 	struct store *st, const struct extent_ask *a, struct extent **ret_e, struct err_note *note);
+/* As extent_begin(), on a device of files, for what the controller wants here: without a grant,
+ * whatever fences say (a drop that was sent later comes later).  again: one that is here and bad,
+ * of which this is to become the successor. */
+int extent_begin_copy(struct store *st, const struct extent_ask *a, struct extent *again,
+	struct extent **ret_e, struct err_note *note);
+/* The sealed extent takes the place of the bad one, which is dropped; false: that one was dropped
+ * meanwhile, and so is this one now. */
+bool extent_succeed(struct extent *e, struct extent *bad);
 /* Gives up an extent that is being written, with the caller's reference: its id and credit may be
  * used again, unless it was dropped meanwhile. */
 void extent_abort(struct extent *e);
@@ -363,6 +384,9 @@ void revoked_end(struct store *st);
 PARKS int epoch_open(struct store *st, struct err_note *note);
 /* 0 when the epoch is to be obeyed: then it is on the medium, if it is a higher one.  E_STALE. */
 PARKS int epoch_keep(struct store *st, uint64_t epoch, struct err_note *note);
+/* ---- copy.c ---- */
+void handle_copy(void *store, struct rpc_request *r);
+PARKS void copier_end(struct store *st);
 
 /* ---- link.c ---- */
 int link_run(void *store);                /* the fiber that keeps the controller */

@@ -273,6 +273,7 @@ int store_new(struct sys *s, const struct store_opts *o, struct store **ret_st,
 	list_init(&st->fences_old_first);
 	list_init(&st->revoked_old_first);
 	list_init(&st->clients);
+	fiber_lock_init(&st->copier.lock);
 	waitq_init(&st->buffers);
 	fiber_lock_init(&st->epoch_lock);
 	waitq_init(&st->left);
@@ -292,6 +293,7 @@ void store_free(struct store *st)
 	fiber_shield(sys_after(st->sys, END_WAIT_S * SYS_SEC));
 	group_cancel(&st->group);
 	group_wait(&st->group);
+	copier_end(st);
 	rpc_server_free(st->server);
 	fiber_unshield();
 	check(st->n_clients == 0);

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The shard's side of repair: members of egroups come and go as rows; extents are walked. */
+#include "core/cap.h"
+#include "meta/large_own.h"
+
+int large_member_add(struct shard *sh, struct shard_call *c, uint64_t egroup, uint32_t server,
+	uint8_t device)
+{
+	int rc = room_member_add(sh->large->room, egroup, server, device);
+
+	if (rc < 0)
+		return rc;
+	egroup_write(sh, egroup);
+	shard_want_sync(sh, c);
+	return 0;
+}
+
+void large_member_filled(struct shard *sh, struct shard_call *c, uint64_t egroup, uint32_t server)
+{
+	room_member_filled(sh->large->room, egroup, server);
+	egroup_write(sh, egroup);
+	shard_want_sync(sh, c);
+}
+
+void large_member_leave(struct shard *sh, struct shard_call *c, uint64_t egroup, uint32_t server)
+{
+	struct room_egroup_info info;
+	struct large_drop d = { .egroup = egroup, .left = true };
+	bool known = room_egroup(sh->large->room, egroup, &info);
+
+	check(known);
+	for (uint8_t i = 0; i < info.n_members; i++)
+		if (info.members[i].server == server)
+			d.device = info.members[i].device;
+	d.tier = info.tier;
+	drop_forget_egroup(sh, server, egroup);
+	d.room = room_member_leave(sh->large->room, egroup, server);
+	egroup_write(sh, egroup);
+	drop_add(sh, server, &d);
+	waitq_wake_all(&sh->large->settled);
+	egroup_drop_empty(sh);
+	shard_want_sync(sh, c);
+}
+
+bool large_leaving(const struct shard *sh, uint32_t server, uint64_t egroup)
+{
+	const struct server_slot *s = sh->large->servers[server];
+
+	for (const struct list *it = s->drops.next; it != &s->drops; it = it->next) {
+		const struct drop *e = container_of(it, const struct drop, link);
+
+		if (e->what.egroup == egroup && e->what.left)
+			return true;
+	}
+	return false;
+}
+
+struct room *large_room_walks(struct shard *sh) { return sh->large->room; }
+
+uint32_t large_extents(
+	struct shard *sh, uint64_t after, struct large_extent *ret_extents, uint32_t max)
+{
+	struct row_extent row = { .extent = after + 1 }, end = { .extent = UINT64_MAX };
+	uint8_t from[ROW_extent_KEY_MAX], to[ROW_extent_KEY_MAX];
+	struct bytes key, value;
+	struct db_iter it;
+	uint32_t n = 0;
+
+	db_iter_begin(&it, sh->db, row_extent_key(&row, from), row_extent_key(&end, to));
+	while (n < max && db_iter_next(&it, &key, &value))
+		if (row_extent_key_get(key, &row) == 0 && row_extent_get(value, &row) == 0)
+			ret_extents[n++] = (struct large_extent){ row.extent, row.egroup, row.len,
+				row.root };
+	db_iter_end(&it);
+	return n;
+}
+
+bool large_extent(struct shard *sh, uint64_t extent, struct large_extent *ret_extent)
+{
+	struct row_extent row = { .extent = extent };
+	uint8_t key[ROW_extent_KEY_MAX];
+	struct bytes value;
+
+	if (db_get(sh->db, row_extent_key(&row, key), &value) < 0 ||
+		row_extent_get(value, &row) < 0)
+		return false;
+	*ret_extent = (struct large_extent){ extent, row.egroup, row.len, row.root };
+	return true;
+}
+
+uint32_t large_read_cap(const struct shard *sh, uint64_t domain, uint64_t *ret_until_ms,
+	uint8_t ret_code[LARGE_CAP_BYTES])
+{
+	struct cap cap = { .job = domain, .ops = CAP_READ };
+
+	_Static_assert((int)CAP_BYTES <= (int)LARGE_CAP_BYTES, "a code fits");
+	cap_fill(sh, &cap, ret_code);
+	*ret_until_ms = cap.until_ms;
+	return CAP_BYTES;
+}
