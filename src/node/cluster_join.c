@@ -236,6 +236,8 @@ PARKS static int add_learner(struct join *j)
 		if (rc != E_BUSY && rc != E_UNKNOWN && rc != E_UNAVAILABLE && rc != E_TIMEOUT)
 			return rc;
 		rc = fiber_sleep(sys_after(cl->s, PAUSE_MS * SYS_MS));
+		if (cl->r == NULL) /* it is stopping, and waits for this */
+			return err_set(&j->note, E_UNAVAILABLE, "the node stops");
 	} while (rc == 0 && sys_now_ns(cl->s) < j->until_ns);
 	return rc < 0 ? rc : E_TIMEOUT;
 }

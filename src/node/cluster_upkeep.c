@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { PERIOD_MS = 1000, ASK_MS = 2000, VOTERS_FROM = 3, NEAR_RECORDS = 1000 };
+enum { PERIOD_MS = 1000, ASK_MS = 2000, VOTERS_FROM = 3, NEAR_RECORDS = 200 };
 
 void cluster_kick(struct cluster *cl)
 {
@@ -215,7 +215,7 @@ PARKS static void grow(struct cluster *cl, const struct replicate_status *st,
 			(void)cluster_edit(cl, nodes[i].id, count_edit, NULL, soon(cl), &note);
 			continue;
 		}
-		if (!p->connected || p->written + NEAR_RECORDS < st->commit)
+		if (!p->connected || p->written == 0 || p->written + NEAR_RECORDS < st->commit)
 			continue;
 		/* The target is raised once for it: while it is larger than the set, wait. */
 		uint32_t n_in_sync = 1;
