@@ -21,6 +21,7 @@ struct load {
 	struct cluster *cl;
 	uint32_t (*any_len)(struct worker *w); /* 0, or at least LEDGER_VALUE_MIN */
 	uint32_t value_bytes_max;
+	uint64_t pause_ns_max;  /* between two requests of a worker */
 	uint32_t n_items;
 	struct item items[ITEMS_MAX];
 	struct key *own[CLIENTS_MAX * WORKERS_MAX][OWN_KEYS];

@@ -27,6 +27,7 @@ struct meta_node {
 	bool sum_wanted;  /* of its rows; with the index that they stand for: */
 	uint64_t sum, sum_index, n_rows;
 	struct replicate_status seen; /* when it was looked at last */
+	struct replica_set set;       /* as it knows it */
 };
 struct epoch {
 	uint64_t id, incarnation; /* of its primary; 0: nobody has led in it */

@@ -17,6 +17,7 @@ enum {
 	LARGE_BYTES_MAX = 60 << 10,
 	JUDGE_SEC = 240,
 	EMPTY_SEC = 700, /* as in large: a dead client's session */
+	BUSY_ROUNDS = 40,
 };
 
 static uint32_t any_len(struct worker *w)
@@ -64,7 +65,8 @@ void scenario_replicas(struct scenario *sc)
 	}
 	if (grows)
 		cl->metas.first_target = 1;
-	small_workers(m, 2);
+	small_workers(m, 2, 3);
+	small_readers(m, 1);
 	cluster_start(cl);
 	scenario_run(sc, SYS_SEC);
 	cluster_course(cl,
@@ -76,5 +78,29 @@ void scenario_replicas(struct scenario *sc)
 			.mine = m,
 			.judge_sec = JUDGE_SEC,
 			.empty_sec = large ? EMPTY_SEC : 30 });
+	ledger_judge(cl->ledger);
+}
+
+/* Five nodes and about a thousand operations in a second: how fast the simulator is. */
+void scenario_busy(struct scenario *sc)
+{
+	struct sim_faults f = scenario_swarm(sc);
+	struct cluster *cl = cluster_new_of(sc, LIMIT_INLINE_BYTES_MAX, METAS_MAX);
+	struct small *m = small_new(cl, NULL, LIMIT_INLINE_BYTES_MAX);
+
+	f.disk_rot_ppm = 0;
+	sim_faults_set(sc->w, &f);
+	small_workers(m, 2, WORKERS_MAX);
+	small_hurry(m, SYS_MS);
+	cluster_start(cl);
+	cluster_course(cl,
+		&(struct course){ .rounds = BUSY_ROUNDS,
+			.steps_max = STEPS_MAX,
+			.work_ns_max = 800 * SYS_MS,
+			.misfortune = misfortune,
+			.judge = small_judge,
+			.mine = m,
+			.judge_sec = JUDGE_SEC,
+			.empty_sec = 30 });
 	ledger_judge(cl->ledger);
 }

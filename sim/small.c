@@ -22,6 +22,7 @@ enum {
 	STEPS_MAX = 60,
 	RACES_MAX = 64,
 	COUNTERS = 2,
+	COUNTER_CLAIMS = 500,
 	VALUE_BYTES_MAX = LIMIT_INLINE_BYTES_MAX,
 	RACE_WHAT = LOAD_WHAT, /* stamps of values */
 	COUNT_WHAT = 2 * LOAD_WHAT,
@@ -29,7 +30,7 @@ enum {
 struct small {
 	struct load load;       /* first: the workers' own */
 	struct cluster *cl;
-	uint32_t n_races;
+	uint32_t n_races, race_asked; /* race_asked: of the last one */
 	uint64_t claims;        /* to tell one put of a race or counter from another */
 };
 
@@ -112,8 +113,12 @@ PARKS static int race_run(struct worker *w, struct client *c)
 	char name[24];
 	int rc;
 
-	if (m->n_races == 0 || (m->n_races < RACES_MAX && prng_odds(&w->p, 1, 4)))
+	if (m->n_races == 0 || (m->n_races < RACES_MAX && prng_odds(&w->p, 1, 4)) ||
+		m->race_asked > COUNTER_CLAIMS) {
 		m->n_races++;
+		m->race_asked = 0;
+	}
+	m->race_asked++;
 	i = m->n_races - 1;
 	if (prng_odds(&w->p, 1, 3))
 		return race_read(w, c, (uint32_t)prng_below(&w->p, m->n_races));
@@ -126,7 +131,8 @@ PARKS static int race_run(struct worker *w, struct client *c)
 /* ---- (S3) counters ---- */
 PARKS static int count(struct worker *w, struct client *c)
 {
-	uint32_t i = (uint32_t)prng_below(&w->p, COUNTERS);
+	uint64_t more = small_of(w)->claims / COUNTER_CLAIMS * COUNTERS; /* histories stay short */
+	uint32_t i = (uint32_t)(prng_below(&w->p, COUNTERS) + more);
 	struct wadi_put_opts o = { .flags = WADI_PUT_IF_ABSENT };
 	uint64_t until_ns = worker_until(w);
 	struct wadi_info info;
@@ -162,7 +168,20 @@ PARKS static int work(struct worker *w, struct client *c)
 		else
 			rc = load_item(w, c);
 		if (rc != E_CANCELED)
-			rc = load_pause(w, 20 * SYS_MS);
+			rc = load_pause(w, load_of(w)->pause_ns_max);
+	}
+	return rc;
+}
+
+/* One that changes nothing waits for no commit, so it hears of an old primary's rows. */
+PARKS static int only_read(struct worker *w, struct client *c)
+{
+	int rc = 0;
+
+	while (cluster_going(w) && rc != E_CANCELED) {
+		rc = load_read(w, c);
+		if (rc != E_CANCELED)
+			rc = load_pause(w, load_of(w)->pause_ns_max);
 	}
 	return rc;
 }
@@ -171,12 +190,14 @@ PARKS static int work(struct worker *w, struct client *c)
 PARKS static int claims_check(struct worker *w, struct client *c)
 {
 	struct wadi_info info;
+	uint32_t counters;
 	char name[24];
 	int rc = 0;
 
 	for (uint32_t i = 0; i < small_of(w)->n_races && (rc == 0 || rc == E_NOTFOUND); i++)
 		rc = race_read(w, c, i);
-	for (uint32_t i = 0; i < COUNTERS && (rc == 0 || rc == E_NOTFOUND); i++) {
+	counters = COUNTERS * (1 + (uint32_t)(small_of(w)->claims / COUNTER_CLAIMS));
+	for (uint32_t i = 0; i < counters && (rc == 0 || rc == E_NOTFOUND); i++) {
 		snprintf(name, sizeof name, "n/%u", i);
 		rc = read_claim(w, c, name, COUNT_WHAT + i, sys_after(w->sys, JUDGE_NS), &info);
 	}
@@ -209,13 +230,27 @@ struct small *small_new(struct cluster *cl, uint32_t (*len)(struct worker *w),
 	m->cl = m->load.cl = cl;
 	m->load.any_len = len != NULL ? len : any_len;
 	m->load.value_bytes_max = value_bytes_max;
+	m->load.pause_ns_max = 20 * SYS_MS;
 	return m;
 }
 
-void small_workers(struct small *m, uint32_t n_machines)
+void small_readers(struct small *m, uint32_t n_workers)
+{
+	struct machine *at = cluster_machine(m->cl, n_workers, only_read);
+
+	for (uint32_t j = 0; j < at->n_workers; j++)
+		at->workers[j].mine = m;
+}
+
+void small_hurry(struct small *m, uint64_t pause_ns_max)
+{
+	m->load.pause_ns_max = pause_ns_max;
+}
+
+void small_workers(struct small *m, uint32_t n_machines, uint32_t n_workers)
 {
 	for (uint32_t i = 0; i < n_machines; i++) {
-		struct machine *at = cluster_machine(m->cl, 3, work);
+		struct machine *at = cluster_machine(m->cl, n_workers, work);
 
 		for (uint32_t j = 0; j < at->n_workers; j++)
 			at->workers[j].mine = m;
@@ -231,7 +266,7 @@ void scenario_small(struct scenario *sc)
 
 	f.disk_rot_ppm = 0; /* one copy cannot survive it */
 	sim_faults_set(sc->w, &f);
-	small_workers(m, 3);
+	small_workers(m, 3, 3);
 	cluster_start(cl);
 	cluster_course(cl,
 		&(struct course){ .rounds = ROUNDS,

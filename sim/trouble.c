@@ -60,10 +60,15 @@ static void isolate(struct trouble *t)
  * side, or both. */
 static void divide(struct trouble *t)
 {
+	bool apart = prng_odds(&t->p, 1, 2);
+	struct sim_node *reader = t->cl->machines[t->cl->n_machines - 1].node;
+
 	for (uint32_t i = 0; i < cluster_nodes(t->cl); i++) {
 		struct sim_node *n = cluster_node(t->cl, i);
 		uint64_t side = prng_below(&t->p, 3);
 
+		if (apart) /* only those who read see the one, and nobody else */
+			side = n != reader;
 		for (uint32_t k = 0; k < t->cl->metas.n; k++) {
 			struct meta_node *mn = &t->cl->metas.nodes[k];
 			bool here = mn == t->mn;
