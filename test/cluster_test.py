@@ -237,8 +237,8 @@ class Ways(HouseTest):
     def test_a_disk_that_is_full(self):
         cluster = self.furnish(3, small_disk=[2])
         cluster.whole()
-        cluster.wadi("shard", "handover", "2")
-        until("it leads", lambda: cluster.look()["primary"] == 2)
+        until("it leads", lambda: cluster.primary.number == 2 or cluster.wadi(
+            "shard", "handover", "2", check=False) is None)
         client = cluster.puppet()
         client("bucket", "b")
         node = cluster.nodes[1]
