@@ -99,12 +99,17 @@ class Isolation(SharedHouseTest):
             self.assertEqual([j["job"] for j in wire.ask("job_list", {"max": 100})["jobs"]],
                              [self.thief])
             self.assertEqual(wire.ask("get", {"bucket": mine, "name": b"k"})["data"], b"own")
+            # Whoever read bad bytes may say so: it is looked into, and nothing is changed by it.
+            self.tried.add("extent_bad")
+            wire.ask("extent_bad", {"extents": [
+                {"egroup": got["places"][0]["egroup"], "extent": got["places"][0]["extent"]}
+                for _, got in theirs.values()]})
             # It is no storage server either, nor does the metadata take what those are told.
             store = self.wire(port, self.thief_token.encode(), role=ROLE_STORE, client=0)
             self.refused(store, "store_register", {"uuid_hi": 1, "uuid_lo": 2, "incarnation": 3,
                                                    "addr": b"tcp:1.2.3.4:5"}, ("DENIED",))
             self.refused(store, "heartbeat", {"server": 1, "incarnation": 3}, ("STALE", "DENIED"))
-            for name in "egroup_list", "egroup_drop", "extent_drop", "arena_gone":
+            for name in "egroup_list", "egroup_drop", "extent_drop", "extent_copy", "arena_gone":
                 self.refused(store, name, {}, ("UNSUPPORTED",))
 
     def test_storage(self):
@@ -157,8 +162,8 @@ class Isolation(SharedHouseTest):
                                  bad + ("INVALID", "EXISTS", "CONFLICT"), data)
                 self.refused(wire, "extent_seal", it, ("NOTFOUND", "GONE", "INVALID", "DENIED",
                                                        "CORRUPT", "UNSUPPORTED"), bytes(100))
-                for name in ("extent_drop", "egroup_drop", "egroup_list", "arena_gone",
-                             "store_register", "heartbeat"):
+                for name in ("extent_drop", "egroup_drop", "extent_copy", "egroup_list",
+                             "arena_gone", "store_register", "heartbeat"):
                     self.refused(wire, name, {}, ("UNSUPPORTED",))
             self.assertEqual(self.client.get(kind, "k"), (LENGTH, SEED))
         own.leave()
