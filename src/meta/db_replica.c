@@ -338,6 +338,10 @@ int db_lead(struct db *db, uint64_t epoch, struct err_note *note)
 	log_reader_close(db->applying);
 	db->applying = NULL;
 	log_epoch(db->log, epoch);
+	/* A table with what comes now cannot be merged before that is committed, and a copy of the
+	 * tree may be wanted first: by one that has to be brought up for it to be committed. */
+	if (db->frozen == NULL && db->sealed > db->merged)
+		db_freeze(db);
 	db->follows = db->held = false;
 	rc = db_ids_find(db, note);
 	return rc < 0 ? rc : db_ids_first(db, note);

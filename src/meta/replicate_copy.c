@@ -209,6 +209,16 @@ static PARKS int copy_to(struct outgoing *o, struct err_note *note)
 	return rc;
 }
 
+/* Others, and commits, may wait for it: it is not at fault. */
+static PARKS int not_yet(struct replicate *r, struct replica_event *ev)
+{
+	int rc = fiber_sleep(sys_after(r->sys, REPLICATE_AGAIN_NS));
+
+	if (rc == 0)
+		replicate_step(r, ev);
+	return rc;
+}
+
 static PARKS int copy_one(struct replicate *r, uint64_t id)
 {
 	struct replica_event ev = { .kind = REPLICA_EV_COPY_SENT, .peer = id };
@@ -226,6 +236,8 @@ static PARKS int copy_one(struct replicate *r, uint64_t id)
 	free(o);
 	if (rc == E_EXISTS) /* it was only to be told where to go on from */
 		rc = 0;
+	if (rc == E_BUSY || rc == E_STALE) /* it still takes the last one, or has not read coord */
+		return not_yet(r, &ev);
 	if (rc < 0 && rc != E_CANCELED) {
 		snprintf(line, sizeof line, "replica %llu of shard %u: no copy for %llu: %s",
 			(unsigned long long)r->id, r->shard, (unsigned long long)id, note.text);

@@ -41,6 +41,7 @@ struct house {
 	uint8_t acks[HOUSE_ROWS_MAX]; /* enum house_ack */
 	uint32_t next_row;
 	bool quiet; /* nothing is put */
+	bool careless; /* nobody waits for a sync */
 	bool verbose, merges;
 	bool greedy; /* puts on a full disk, too */
 	uint32_t value_bytes;

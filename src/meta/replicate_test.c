@@ -268,6 +268,52 @@ static void a_rotten_log_comes_back_as_a_copy(void **state)
 	}
 }
 
+/* What was written on all and synced on others only is gone with the power of the one that is left
+ * in the set: the others hold as committed what it contradicts, and it commits nothing new without
+ * them. */
+static bool loses_what_others_have(uint64_t seed)
+{
+	struct house *h = begin_three(seed);
+	uint32_t i = (uint32_t)house_leader(h), k = (i + 1) % 3;
+	uint64_t had;
+	bool lost;
+
+	h->merges = false; /* a tree of long ago */
+	h->careless = true;
+	house_run(h, 50 * SYS_MS);
+	h->quiet = true;
+	house_run(h, 25 * SYS_MS); /* they know what is committed */
+	cut_off(h, k, true);
+	cut_off(h, (i + 2) % 3, true);
+	for (uint32_t ms = 0; h->nodes[i].r->core.config.in_sync.n > 1; ms++) {
+		assert_true(ms < 400);
+		house_run(h, SYS_MS);
+	}
+	had = h->nodes[k].r->core.commit;
+	house_power(h, i);
+	house_start(h, i);
+	while (h->nodes[i].r == NULL)
+		house_run(h, SYS_MS);
+	lost = h->nodes[i].r->core.last.index < had;
+	h->quiet = h->careless = false;
+	house_run(h, 200 * SYS_MS); /* it leads, and puts what nobody else takes */
+	repair(h);
+	house_settle(h);
+	house_free(h);
+	return lost;
+}
+
+static void one_that_contradicts_brings_up_the_others(void **state)
+{
+	uint32_t n = 0;
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= 6; seed++)
+		n += loses_what_others_have(seed);
+	print_message("%u lost records\n", n);
+	assert_true(n > 0);
+}
+
 /* ---- rare paths ---- */
 static const char *const rare[] = {
 	"replicate: records for another replica read from the log",
@@ -305,6 +351,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(another_one_leads_soon),
 		cmocka_unit_test(a_full_disk_stops_nobody_else),
 		cmocka_unit_test(a_rotten_log_comes_back_as_a_copy),
+		cmocka_unit_test(one_that_contradicts_brings_up_the_others),
 		cmocka_unit_test(rare_paths_were_taken),
 	};
 
