@@ -74,4 +74,5 @@ void replica_set_tick(struct replica *r);
 void replica_set_coord(
 	struct replica *r, enum replica_outcome outcome, const struct replica_config *c);
 void replica_handing(struct replica *r);
+bool replica_may_be_alone(struct replica *r, uint64_t index); /* else asks for the sync */
 #endif

@@ -195,6 +195,13 @@ static void lost_range(struct replica *r)
 		r, REPLICA_SAYS_LOST, r->last.index + 1, most(r->commit_told, r->last.index));
 }
 
+/* Of two, the other led, and does not count any more. */
+static bool will_be_alone(const struct replica *r)
+{
+	return r->config.in_sync.n == 2 && r->config.primary.id != r->self.id &&
+	       replica_set_has(&r->config.in_sync, r->config.primary.id);
+}
+
 /* After a read whose revision is not behind. */
 static void decide(struct replica *r)
 {
@@ -215,10 +222,12 @@ static void decide(struct replica *r)
 		r->heir = false;
 		return;
 	}
-	if (replica_sound(r))
-		stand_as_member(r);
-	else if (!r->asking)
+	if (replica_sound(r)) {
+		if (!will_be_alone(r) || replica_may_be_alone(r, r->last.index)) /* (M4) */
+			stand_as_member(r);
+	} else if (!r->asking) {
 		begin_asking(r);
+	}
 }
 
 void replica_config_read(struct replica *r, const struct replica_config *c)

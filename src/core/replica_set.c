@@ -5,7 +5,9 @@
  *   (M2) One swap at a time.  One that is not answered is settled by a no-op that consumes the
  * revision it expected.
  *   (M3) Whoever is admitted holds every committed record when the swap is sent, and the set waits
- * for it from before that (R6). */
+ * for it from before that (R6).
+ *   (M4) Whoever stays alone has synced every committed record before the swap is sent: from then
+ * on what the others hold does not count, so a power cut of this one must take nothing (R7). */
 #include "core/replica.h"
 #include "core/replica_own.h"
 #include <stddef.h>
@@ -79,6 +81,14 @@ static void propose(struct replica *r, const struct replica_config *to)
 	replica_swap(r, to);
 }
 
+bool replica_may_be_alone(struct replica *r, uint64_t index)
+{
+	if (r->synced >= index)
+		return true;
+	replica_do(r, REPLICA_DO_SYNC)->index = index;
+	return false;
+}
+
 static bool remove_some(struct replica *r)
 {
 	struct replica_config to = r->config;
@@ -98,7 +108,9 @@ static bool remove_some(struct replica *r)
 	}
 	if (to.in_sync.n == r->config.in_sync.n)
 		return false;
-	propose(r, &to);
+	/* (M4), also what former primaries have committed */
+	if (to.in_sync.n > 1 || replica_may_be_alone(r, most(r->commit, r->inherited)))
+		propose(r, &to);
 	return true;
 }
 

@@ -311,6 +311,7 @@ static void an_unanswered_swap_counts_until_its_revision_is_consumed(void **stat
 	static struct rig g;
 
 	lead(&g, 10);
+	say(&g, REPLICA_EV_SYNCED, g.log[g.last]);
 	tick(&g, 160); /* C is silent */
 	c = done(&g, REPLICA_DO_SWAP)->config;
 	assert_int_equal(c.in_sync.n, 1);
@@ -411,6 +412,7 @@ static void too_small_a_set_commits_nothing_new(void **state)
 	for (uint32_t i = 1; i <= REPLICA_SET_MAX; i++)
 		assert_int_equal(replica_min_in_sync(i), least_of[i]);
 	win(&g, 10);
+	say(&g, REPLICA_EV_SYNCED, g.log[g.last]);
 	tick(&g, 160);
 	c = done(&g, REPLICA_DO_SWAP)->config;
 	c.revision = 7;
@@ -422,6 +424,36 @@ static void too_small_a_set_commits_nothing_new(void **state)
 	grow(&g);
 	say(&g, REPLICA_EV_WRITTEN, g.log[12]);
 	assert_int_equal(g.r.commit, 11);
+}
+
+static void nobody_stays_alone_with_what_a_power_cut_takes(void **state)
+{
+	struct replica_config two = config(5, 1, B, 2);
+	static struct rig g;
+
+	win(&g, 10);
+	tick(&g, 160); /* C is silent */
+	assert_null(done(&g, REPLICA_DO_SWAP));
+	assert_int_equal(done(&g, REPLICA_DO_SYNC)->index, 11); /* all of it may be committed */
+	say(&g, REPLICA_EV_SYNCED, g.log[10]);
+	tick(&g, 10);
+	assert_null(done(&g, REPLICA_DO_SWAP));
+	say(&g, REPLICA_EV_SYNCED, g.log[11]);
+	tick(&g, 10);
+	assert_int_equal(done(&g, REPLICA_DO_SWAP)->config.in_sync.n, 1);
+	/* nor takes over alone */
+	begin(&g, 10, BOOT, false);
+	append(&g, 1, place(10, 1, 0), &(struct replica_place){ 11, 1, 11000 }, 1, 0);
+	say(&g, REPLICA_EV_WRITTEN, g.log[11]);
+	coord(&g, REPLICA_THERE, two);
+	tick(&g, 120);
+	coord(&g, REPLICA_THERE, two);
+	assert_null(done(&g, REPLICA_DO_SWAP));
+	assert_int_equal(done(&g, REPLICA_DO_SYNC)->index, 11);
+	say(&g, REPLICA_EV_SYNCED, g.log[11]);
+	tick(&g, 20);
+	coord(&g, REPLICA_THERE, two);
+	assert_int_equal(done(&g, REPLICA_DO_SWAP)->config.in_sync.n, 1);
 }
 
 static void reads_need_a_lease_from_every_member(void **state)
@@ -516,6 +548,7 @@ static void a_rotten_log_neither_leads_nor_counts(void **state)
 	assert_int_equal(g.r.state.now, REPLICA_LEARNER);
 	/* its primary removes it, and sends it a copy then */
 	lead(&g, 10);
+	say(&g, REPLICA_EV_SYNCED, g.log[g.last]);
 	ack(&g, C, 11, g.now_ns, REPLICA_IS_ROTTEN);
 	tick(&g, 10);
 	assert_int_equal(done(&g, REPLICA_DO_SWAP)->config.in_sync.n, 1);
@@ -635,6 +668,7 @@ int main(void)
 		cmocka_unit_test(a_new_primary_serves_when_all_hold_its_log),
 		cmocka_unit_test(a_learner_enters_with_every_committed_record),
 		cmocka_unit_test(too_small_a_set_commits_nothing_new),
+		cmocka_unit_test(nobody_stays_alone_with_what_a_power_cut_takes),
 		cmocka_unit_test(reads_need_a_lease_from_every_member),
 		cmocka_unit_test(who_may_lack_records_leads_only_when_all_do),
 		cmocka_unit_test(a_rotten_log_neither_leads_nor_counts),

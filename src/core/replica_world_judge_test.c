@@ -95,12 +95,26 @@ void judge_commit(struct world *w, uint32_t i, const struct replica_do *d)
 		world_broken(w, "a follower applies another record");
 }
 
+/* R7: what the others hold does not count from now on.  A target of one is another matter. */
+static void judge_alone(struct world *w, const struct replica_config *from,
+	const struct replica_config *to)
+{
+	uint32_t i = world_node_of(w, to->in_sync.ids[0]);
+
+	if (from->in_sync.n < 2 || to->in_sync.n > 1 || w->forced || i == NODES_MAX ||
+		replica_min_in_sync(to->target_size) == 1 || w->nodes[i].rotten)
+		return;
+	if (has(w, i, w->acked) && index_of(&w->nodes[i], w->nodes[i].synced_ops) < w->acked)
+		world_broken(w, "R7: alone, and a power cut takes what is acknowledged");
+}
+
 void judge_swap(struct world *w, const struct replica_config *from, const struct replica_config *to)
 {
 	if (to->in_sync.n == 0)
 		world_broken(w, "an empty set");
 	if (to->epoch < from->epoch)
 		world_broken(w, "an epoch goes back");
+	judge_alone(w, from, to);
 	if (to->epoch > from->epoch) {
 		w->before = *from;
 		w->reached[to->primary.id == from->primary.id ? REACHED_OVER_ITSELF
