@@ -33,11 +33,15 @@ struct join {
 /* A part of a message as text; false: not words of ours. */
 static bool take(struct bytes from, char *ret_word, size_t cap, bool may_be_empty)
 {
+	if (from.len == 0) {
+		ret_word[0] = '\0';
+		return may_be_empty;
+	}
 	if (from.len >= cap || memchr(from.p, '\0', from.len) != NULL)
 		return false;
 	memcpy(ret_word, from.p, from.len);
 	ret_word[from.len] = '\0';
-	return (from.len == 0 && may_be_empty) || member_word_ok(ret_word, cap);
+	return member_word_ok(ret_word, cap);
 }
 
 static bool url_ok(const char *url, bool tls)
