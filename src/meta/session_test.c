@@ -350,7 +350,7 @@ static void wait_start(
 
 static void who_waits_is_woken(void)
 {
-	struct waiting w[6];
+	static struct waiting w[6]; /* too large for a frame */
 	struct group g;
 
 	group_init(&g, sys_loop(kit.sys));
