@@ -155,7 +155,7 @@ void worker_in_time(struct worker *w, uint64_t until_ns, const char *what)
 
 /* ---- the world ---- */
 static void machine_init(struct cluster *cl, struct machine *m, const char *name,
-	uint32_t n_workers, worker_fn *run)
+	uint32_t n_workers, worker_fn *run, void *mine)
 {
 	check(n_workers <= WORKERS_MAX);
 	m->cl = cl;
@@ -163,6 +163,7 @@ static void machine_init(struct cluster *cl, struct machine *m, const char *name
 	m->n_workers = n_workers;
 	for (uint32_t i = 0; i < n_workers; i++)
 		m->workers[i] = (struct worker){ .cl = cl, .machine = m, .run = run,
+			.mine = mine,
 			.number = cl->n_machines * WORKERS_MAX + i,
 			.p = prng_fork(prng_next(cl->sc->p), i) };
 }
@@ -206,14 +207,15 @@ void cluster_stores(struct cluster *cl, uint32_t n)
 	cl->n_stores = n;
 }
 
-struct machine *cluster_machine(struct cluster *cl, uint32_t n_workers, worker_fn *run)
+struct machine *cluster_machine(
+	struct cluster *cl, uint32_t n_workers, worker_fn *run, void *mine)
 {
 	struct machine *m = &cl->machines[cl->n_machines];
 	char name[16];
 
 	check(cl->n_machines < CLIENTS_MAX);
 	snprintf(name, sizeof name, "c%u", cl->n_machines);
-	machine_init(cl, m, name, n_workers, run);
+	machine_init(cl, m, name, n_workers, run, mine);
 	cl->n_machines++;
 	return m;
 }
@@ -325,8 +327,7 @@ static void judge(struct cluster *cl, worker_fn *fn, void *mine, uint64_t within
 	if (sc->violations > 0)
 		return;
 	cl->stop = false;
-	machine_init(cl, &cl->judge, "judge", 1, fn);
-	cl->judge.workers[0].mine = mine;
+	machine_init(cl, &cl->judge, "judge", 1, fn, mine);
 	sim_node_start(cl->judge.node, machine_main, &cl->judge);
 	until_ns = sim_now_ns(sc->w) + within_ns;
 	while (sim_node_up(cl->judge.node) && sim_now_ns(sc->w) < until_ns && sc->violations == 0)

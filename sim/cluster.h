@@ -75,7 +75,9 @@ uint32_t cluster_nodes(const struct cluster *cl);
 struct sim_node *cluster_node(const struct cluster *cl, uint64_t i);
 /* Before anything is started: a controller, and so many storage servers. */
 void cluster_stores(struct cluster *cl, uint32_t n);
-struct machine *cluster_machine(struct cluster *cl, uint32_t n_workers, worker_fn *run);
+/* mine: of the scenario, for each of its workers. */
+struct machine *cluster_machine(
+	struct cluster *cl, uint32_t n_workers, worker_fn *run, void *mine);
 void cluster_start(struct cluster *cl); /* every node that is down */
 /* One drawn misfortune: a node cut off, killed, without power, paused; a clock that jumps. */
 void cluster_misfortune(struct cluster *cl);

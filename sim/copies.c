@@ -113,12 +113,8 @@ void scenario_copies(struct scenario *sc)
 	sim_faults_set(sc->w, &f);
 	cluster_stores(cl, 3 + (uint32_t)prng_below(sc->p, 2));
 	cl->copies = 2;
-	for (int i = 0; i < MACHINES; i++) {
-		struct machine *at = cluster_machine(cl, WORKERS, work);
-
-		for (uint32_t j = 0; j < WORKERS; j++)
-			at->workers[j].mine = m;
-	}
+	for (int i = 0; i < MACHINES; i++)
+		cluster_machine(cl, WORKERS, work, m);
 	ledger_history(cl->ledger);
 	cluster_start(cl);
 	scenario_run(sc, SYS_SEC);

@@ -170,12 +170,8 @@ void scenario_jobs(struct scenario *sc)
 	sim_faults_set(sc->w, &f);
 	cluster_stores(cl, 2);
 	cl->little_room = prng_odds(sc->p, 1, 4);
-	for (int i = 0; i < MACHINES; i++) {
-		struct machine *at = cluster_machine(cl, WORKERS, work);
-
-		for (uint32_t k = 0; k < WORKERS; k++)
-			at->workers[k].mine = b;
-	}
+	for (int i = 0; i < MACHINES; i++)
+		cluster_machine(cl, WORKERS, work, b);
 	cluster_start(cl);
 	scenario_run(sc, SYS_SEC);
 	cluster_course(cl,

@@ -85,12 +85,8 @@ void scenario_large(struct scenario *sc)
 	f.disk_rot_ppm = 0; /* the shard's one copy cannot survive it: see misfortune() */
 	sim_faults_set(sc->w, &f);
 	cluster_stores(cl, 2);
-	for (int i = 0; i < MACHINES; i++) {
-		struct machine *at = cluster_machine(cl, WORKERS, work);
-
-		for (uint32_t j = 0; j < WORKERS; j++)
-			at->workers[j].mine = m;
-	}
+	for (int i = 0; i < MACHINES; i++)
+		cluster_machine(cl, WORKERS, work, m);
 	cl->ledger->rot = prng_odds(sc->p, 1, 4);
 	ledger_history(cl->ledger);
 	cluster_start(cl);

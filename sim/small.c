@@ -236,10 +236,7 @@ struct small *small_new(struct cluster *cl, uint32_t (*len)(struct worker *w),
 
 void small_readers(struct small *m, uint32_t n_workers)
 {
-	struct machine *at = cluster_machine(m->cl, n_workers, only_read);
-
-	for (uint32_t j = 0; j < at->n_workers; j++)
-		at->workers[j].mine = m;
+	cluster_machine(m->cl, n_workers, only_read, m);
 }
 
 void small_hurry(struct small *m, uint64_t pause_ns_max)
@@ -249,12 +246,8 @@ void small_hurry(struct small *m, uint64_t pause_ns_max)
 
 void small_workers(struct small *m, uint32_t n_machines, uint32_t n_workers)
 {
-	for (uint32_t i = 0; i < n_machines; i++) {
-		struct machine *at = cluster_machine(m->cl, n_workers, work);
-
-		for (uint32_t j = 0; j < at->n_workers; j++)
-			at->workers[j].mine = m;
-	}
+	for (uint32_t i = 0; i < n_machines; i++)
+		cluster_machine(m->cl, n_workers, work, m);
 	ledger_history(m->cl->ledger);
 }
 
