@@ -2,7 +2,8 @@
 """Every row that bench/run can measure, in one table.
 
 A row: name, what is measured, how, the unit and which way is better, the target (a ratio, or None
-when the figure is only reported), and whether it belongs to the short or the long run.
+when the figure is only reported), and whether it belongs to the short or the long run. A row with a
+limit has no peer: its own figure is held against that.
 
 how is one of
     load      both servers under the generator: op, conns, depth, size; measure picks the figure
@@ -11,7 +12,8 @@ how is one of
     trips     round trips of one operation of the client library
     disk      how often a second the disk can sync
     cluster   creations on one cluster against another: sides (three nodes, one node, three etcd)
-    rejoin    seconds until a node that was so many records behind is in sync again
+    rejoin    seconds until a node that was so many records behind is in sync again; its p99 beside
+    failover  milliseconds from kill -9 of a primary to the first acknowledged change begun later
 beside names a row that is measured whenever this one is, for this one means little without it.
 """
 
@@ -29,6 +31,7 @@ def load(name, measure, target, kind="short", **options):
     return row(name, "load", unit, better, target, kind, measure=measure, **options)
 
 
+AWAY = {"records": 1000000, "times": 3, "load_seconds": 15}
 ROWS = [
     load("put_1k_cpu", "cpu", 1.0, op="put", conns=50, depth=1, size=KIB),
     load("get_1k_cpu", "cpu", 1.0, op="get", conns=50, depth=1, size=KIB),
@@ -60,8 +63,12 @@ ROWS = [
     # The processor time of one node an operation, against that of three together.
     row("meta_ops_3_vs_1", "cluster", "ms", "higher", 0.3, measure="cpu", op="create", conns=64,
         depth=1, size=0, durable=True, sides=["one", "three"], peer_name="three nodes"),
-    row("rejoin", "rejoin", "s", "lower", None, "long", records=1000000, times=3,
-        load_seconds=15),
+    row("rejoin", "rejoin", "s", "lower", None, "long", measure="took", limit=10, **AWAY),
+    row("rejoin_p99", "rejoin", "ms", "lower", 2.0, "long", measure="p99", **AWAY),
+    row("failover_p50", "failover", "ms", "lower", None, "long", measure="p50_ms", limit=250,
+        kills=200),
+    row("failover_p95", "failover", "ms", "lower", None, "long", measure="p95_ms", limit=500,
+        kills=200),
     # Long enough for merges of the metadata to happen many times inside the window.
     load("put_1k_ops_sustained", "ops", None, "long", op="put", conns=50, depth=1, size=KIB,
          seconds=30),

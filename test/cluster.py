@@ -267,9 +267,9 @@ class Load:
         while self.going:
             before = time.monotonic()
             time.sleep(0.02)
-            late = time.monotonic() - before - 0.02
-            if late > 0.05:
-                self.late.append((before, late))
+            woken = time.monotonic()
+            if woken - before - 0.02 > 0.05:
+                self.late.append((before, woken))
 
     def record(self, begin, end, *words):
         end = "-" if end is None else str(end)
@@ -300,7 +300,7 @@ class Load:
                 puppet("put", self.bucket, key, chance.choice((16, 100, 1000)), value,
                        *([16] if durable else []))
                 end = time.monotonic_ns()
-                self.acks.append(end)
+                self.acks.append((begin, end))
             elif draw < 0.9:
                 words = ["get", key]
                 try:
@@ -319,7 +319,7 @@ class Load:
                         raise
                     words.append("absent")
                 end = time.monotonic_ns()
-                self.acks.append(end)
+                self.acks.append((begin, end))
         except Failed as failed:
             self.errors.append(f"{' '.join(map(str, words))}: {failed}")
             if draw < 0.5 or draw >= 0.9:
@@ -328,11 +328,10 @@ class Load:
         self.record(begin, end, *words)
 
     def first_ack_after(self, at_ns, seconds=30):
-        """Milliseconds from then to the first change that began and was acknowledged later."""
+        """Milliseconds from then to the first acknowledgement of a change that began later."""
         def look():
-            return next((a for a in reversed(self.acks[-400:]) if a > at_ns), None)
-        until("a change is acknowledged", look, seconds)
-        return (min(a for a in self.acks if a > at_ns) - at_ns) / 1e6
+            return [end for begin, end in self.acks[-400:] if begin > at_ns]
+        return (min(until("a change is acknowledged", look, seconds)) - at_ns) / 1e6
 
     def progress(self, n=40, seconds=30):
         before = len(self.acks)

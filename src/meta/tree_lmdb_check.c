@@ -77,7 +77,7 @@ static PARKS int show(struct checking *c, uint64_t page, const uint8_t **ret_p)
 
 static PARKS int check_big(struct checking *c, uint64_t page, uint64_t len)
 {
-	const uint8_t *p;
+	const uint8_t *p = NULL;
 	uint64_t pages;
 	int rc = show(c, page, &p);
 
@@ -93,7 +93,7 @@ static PARKS int check_big(struct checking *c, uint64_t page, uint64_t len)
 
 static PARKS int push(struct checking *c, uint64_t page)
 {
-	const uint8_t *p;
+	const uint8_t *p = NULL;
 	unsigned lower, flags;
 	int rc;
 
@@ -135,7 +135,7 @@ static PARKS int check_leaf(struct checking *c, uint64_t page, const uint8_t *no
 
 static PARKS int check_node(struct checking *c, struct step *s)
 {
-	const uint8_t *p, *node;
+	const uint8_t *p = NULL, *node;
 	unsigned at, flags;
 	size_t room;
 	int rc = show(c, s->page, &p);
