@@ -55,6 +55,9 @@ class Survival(HouseTest):
         cluster.whole()
         load.progress()
         until("any one may fail", lambda: "fail" not in cluster.wadi("node", "ls").stdout)
+        # who was connected when there was one node has learned of the others
+        self.fail_over("kill -9 of the first node", lambda n: n.kill(), lambda n: n.start(),
+                       cluster.nodes[0])
         load.stop()
         self.assertEqual(load.errors, [])
         for puppet in load.puppets:

@@ -122,9 +122,8 @@ static PARKS int lead(void *arg, struct db *db, uint64_t epoch, struct err_note 
 	return rc;
 }
 
-static void turn_away(struct serve *v)
+static void hang_up(struct serve *v)
 {
-	v->leads = false;
 	list_each (it, &v->clients) {
 		struct conn *conn = container_of(it, struct conn, link);
 		struct sys_stream *stream = rpc_conn_stream(conn->rpc);
@@ -132,7 +131,23 @@ static void turn_away(struct serve *v)
 		if (stream != NULL)
 			sys_stream_shut(stream);
 	}
+}
+
+static void turn_away(struct serve *v)
+{
+	v->leads = false;
+	hang_up(v);
 	waitq_wake_all(&v->news);
+}
+
+/* Who is connected knows only the nodes of its hello, and could not follow the lead to this one:
+ * they come back at once, repeat what was not answered, and learn of it. */
+static void nodes(void *arg)
+{
+	struct serve *v = arg;
+
+	sys_reached(v->sys, "clients called again: another node is there");
+	hang_up(v);
 }
 
 static void stop(void *arg)
@@ -498,6 +513,7 @@ static PARKS int coord_of_its_own(struct serve *v, struct err_note *note)
 static PARKS int open_all(struct serve *v, struct err_note *note)
 {
 	static const struct replicate_calls calls = { .lead = lead,
+		.nodes = nodes,
 		.stop = stop,
 		.leave = leave,
 		.sealing = sealing,

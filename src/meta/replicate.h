@@ -25,6 +25,8 @@ struct replicate_calls {
 	/* As in db_opts; only while it leads.  Must not park. */
 	void (*sealing)(void *arg);
 	void (*moved)(void *arg, uint64_t written, uint64_t synced);
+	/* Another address came to replicate_nodes() while it leads.  Must not park. */
+	void (*nodes)(void *arg);
 	/* It cannot go on: nothing is written any more.  Must not park. */
 	void (*failed)(void *arg, int rc, const struct err_note *note);
 };

@@ -176,22 +176,49 @@ const struct coord_node *node_of(const struct replicate *r, uint64_t id)
 	return NULL;
 }
 
+static bool is_new(const struct replicate *r, const struct coord_node *n)
+{
+	for (uint32_t i = 0; i < r->n_nodes; i++)
+		if (strcmp(r->nodes[i].address, n->address) == 0)
+			return false;
+	return true;
+}
+
+/* The list is replaced only after all of it was looked at. */
+static bool nodes_keep(struct replicate *r, const struct coord_node *nodes, uint32_t n)
+{
+	const struct coord_node *kept[REPLICATE_NODES_MAX];
+	uint32_t n_kept = 0;
+	bool any_new = false;
+
+	for (uint32_t i = 0; i < n && n_kept < REPLICATE_NODES_MAX; i++) {
+		if (!has_role(nodes[i].role, "meta") || has_role(nodes[i].role, "removed"))
+			continue;
+		any_new = any_new || is_new(r, &nodes[i]);
+		kept[n_kept++] = &nodes[i];
+	}
+	for (uint32_t i = 0; i < n_kept; i++)
+		r->nodes[i] = *kept[i];
+	r->n_nodes = n_kept;
+	return any_new;
+}
+
 int nodes_read(struct replicate *r)
 {
 	uint64_t until_ns = sys_after(r->sys, REPLICATE_COORD_NS);
 	struct coord_node *nodes;
 	struct err_note note;
-	uint32_t n, n_kept = 0;
+	uint32_t n;
+	bool any_new;
 	int rc = coord_nodes(r->coord, until_ns, &nodes, &n, &note);
 
 	if (rc < 0) /* those that are known stay */
 		return rc == E_CANCELED ? rc : 0;
-	for (uint32_t i = 0; i < n && n_kept < REPLICATE_NODES_MAX; i++)
-		if (has_role(nodes[i].role, "meta") && !has_role(nodes[i].role, "removed"))
-			r->nodes[n_kept++] = nodes[i];
-	r->n_nodes = n_kept;
+	any_new = nodes_keep(r, nodes, n);
 	free(nodes);
 	peers_set(r);
+	if (any_new && r->lent && !r->stopped && r->calls.nodes != NULL)
+		r->calls.nodes(r->arg);
 	return 0;
 }
 
