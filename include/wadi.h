@@ -452,6 +452,13 @@ struct wadi_server_status {
 	uint32_t reserved_1;
 	struct wadi_tier_status tiers[WADI_SERVER_TIERS_MAX];
 };
+/* What a storage server holds is read again and compared, all of it about once a day. */
+struct wadi_server_scrub {
+	uint64_t read_bytes;     /* since its start */
+	uint64_t ended_ms;       /* when it had read all the last time: Unix time; 0: not yet */
+	uint64_t rotten;         /* pieces that it has and are not what was written */
+	uint64_t reserved[5];
+};
 struct wadi_status {
 	uint64_t jobs, buckets, files, sessions;
 	uint64_t slab_used_bytes, slab_bytes;     /* small objects in the memory of the shard */
@@ -463,21 +470,26 @@ struct wadi_status {
 	const struct wadi_server_status *servers; /* n_servers of them */
 	uint64_t lacking_bytes;  /* in objects that have fewer copies than they should */
 	uint64_t copied_bytes;   /* between storage servers, since the controller's start */
-	uint64_t unrepaired;     /* bad pieces of objects of which no good copy was found */
+	uint64_t unrepaired;     /* pieces of objects that no server has as they were written */
+	const struct wadi_server_scrub *scrubs; /* n_servers of them, in the order of servers */
 };
 /* job 0: of the whole system.  ret_st (required) is freed by wadi_status_free(). */
 WADI_API int wadi_status_get(struct wadi *w, uint64_t job, struct wadi_status **ret_st);
 WADI_API void wadi_status_free(struct wadi_status *st);   /* NULL is fine */
 
-/* The metadata at rest is read again and held against its checksums: each hour, or at once when
- * now.  Counts are those since the start of the server; a pass that began has ended when passes
- * has grown. */
+/* What is at rest is read again and held against its checksums: the metadata each hour, what
+ * storage servers have about once a day; all of it at once when now.  Counts are those since the
+ * start of the server; a pass over the metadata that began has ended when passes has grown. */
 struct wadi_scrub {
 	uint64_t running;                /* 1: a pass is under way */
 	uint64_t passes, records, rows, bytes;
 	uint64_t found;                  /* damages; the last of them in a sentence: */
 	char last[256];
-	uint64_t reserved[4];
+	/* Storage servers that are up and have not ended the last scrub that was asked for; pieces
+	 * of objects that they have and are not what was written; pieces that they read again, and
+	 * how many of those were not, since the start of each. */
+	uint32_t servers_busy, rotten;
+	uint64_t extents, extent_bytes, extents_found;
 };
 WADI_API int wadi_scrub(struct wadi *w, int now, struct wadi_scrub *ret_scrub);
 

@@ -39,7 +39,7 @@ static int place_add(struct download *d, const struct sub_extent_place *p, struc
 	at = &d->places[d->n_places++];
 	*at = (struct place){
 		.file_offset = p->file_offset, .egroup = p->egroup, .extent = p->extent,
-		.len = p->len, .root = p->root, .tier = p->tier, .lost = p->lost != 0,
+		.len = p->len, .root = p->root, .tier = p->tier, .lost = p->lost,
 		.peer = peer_by_id(&d->c->peers, p->server),
 	};
 	if (at->peer == NULL)

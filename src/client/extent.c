@@ -349,6 +349,9 @@ PARKS int extent_get(struct sys *s, const struct place *at, const struct read_ca
 
 	check(len > 0);
 	check(range_inside(offset, len, at->len));
+	if (at->lost == PLACE_ROTTEN)
+		return err_set(note, E_LOST, "extent %llu is not what was written, on any server",
+			(unsigned long long)at->extent);
 	if (at->lost)
 		return err_set(note, E_LOST, "memory of %s is gone with the process that held it",
 			peer_name(at->peer));

@@ -21,7 +21,7 @@ struct place {
 	struct peer *others[PLACE_OTHERS_MAX]; /* that have it too, next to be asked first */
 	uint8_t n_others;
 	uint8_t tier;
-	bool lost;
+	uint8_t lost; /* enum wire_place_lost; 0: it is not */
 };
 struct read_cap { uint64_t job, until_ms; uint8_t code[64]; uint32_t len; };
 

@@ -223,17 +223,19 @@ static void server_take(struct sub_server_status *s, struct wadi_server_status *
 	ret_server->n_tiers = tiers_take(&s->tiers, ret_server->tiers, WADI_SERVER_TIERS_MAX);
 }
 
-/* One block of memory: the status and, behind it, its servers. */
+/* One block of memory: the status and, behind it, its servers and their scrubs. */
 static struct wadi_status *status_take(struct msg_status_ok *ok)
 {
 	struct wire_list servers = ok->servers;
 	struct sub_server_status s;
 	struct wadi_server_status *at;
-	struct wadi_status *st = calloc(1, sizeof *st + servers.n * sizeof *at);
+	struct wadi_server_scrub *scrubs;
+	struct wadi_status *st = calloc(1, sizeof *st + servers.n * (sizeof *at + sizeof *scrubs));
 
 	if (st == NULL)
 		return NULL;
 	at = (struct wadi_server_status *)(st + 1);
+	scrubs = (struct wadi_server_scrub *)(at + servers.n);
 	*st = (struct wadi_status){
 		.jobs = ok->jobs, .buckets = ok->buckets, .files = ok->files,
 		.sessions = ok->sessions, .slab_used_bytes = ok->slab_used_bytes,
@@ -243,11 +245,14 @@ static struct wadi_status *status_take(struct msg_status_ok *ok)
 		.merged_index = ok->merged_index, .resident_bytes = ok->resident_bytes,
 		.uptime_ms = ok->uptime_ms, .cpu_ms = ok->cpu_ms, .servers = at,
 		.lacking_bytes = ok->lacking_bytes, .copied_bytes = ok->copied_bytes,
-		.unrepaired = ok->unrepaired,
+		.unrepaired = ok->unrepaired, .scrubs = scrubs,
 	};
 	st->n_tiers = tiers_take(&ok->tiers, st->tiers, WADI_TIERS_MAX);
-	while (st->n_servers < servers.n && sub_server_status_next(&ok->servers, &s))
+	while (st->n_servers < servers.n && sub_server_status_next(&ok->servers, &s)) {
+		scrubs[st->n_servers] = (struct wadi_server_scrub){ .read_bytes = s.scrub_bytes,
+			.ended_ms = s.scrub_ended_ms, .rotten = s.rotten };
 		server_take(&s, &at[st->n_servers++]);
+	}
 	return st;
 }
 
@@ -282,7 +287,9 @@ PARKS int client_scrub(struct client *c, bool now, uint64_t until_ns, struct wad
 	if (rc == 0) {
 		*ret_sc = (struct wadi_scrub){ .running = ok.running, .passes = ok.passes,
 			.records = ok.records, .rows = ok.rows, .bytes = ok.bytes,
-			.found = ok.found };
+			.found = ok.found, .servers_busy = ok.servers_busy,
+			.rotten = ok.rotten, .extents = ok.extents,
+			.extent_bytes = ok.extent_bytes, .extents_found = ok.extents_found };
 		snprintf(ret_sc->last, sizeof ret_sc->last, "%.*s", (int)ok.last.len,
 			(const char *)ok.last.p);
 	}

@@ -11,7 +11,7 @@ struct control_copies {
 	uint64_t lacking_bytes, lacking_egroups; /* files that have fewer copies than they should,
 	                                          * when that was looked at last */
 	uint64_t copied_bytes, copied_extents;   /* found there or brought there, since the start */
-	uint64_t unrepaired;                     /* bad extents of which no good copy was found */
+	uint64_t unrepaired; /* extents that no server has as they were written */
 	bool sound; /* all protected data has its copies, on servers that are up and were asked */
 };
 struct control_opts {

@@ -62,6 +62,10 @@ struct server {
 	uint64_t conn_number;   /* of that one, also when it is lost */
 	uint64_t n_dropped;
 	uint64_t checked; /* incarnation in which all that it should have was found there */
+	struct server_scrub {
+		uint64_t ended, extents, bytes, found, ended_ms; /* ended: a number of a scrub */
+		uint32_t rotten;
+	} scrub; /* as its last heartbeat said */
 	uint32_t cpu_permille, n_devices;
 	struct device_note devices[LIMIT_DEVICES_MAX];
 };
@@ -77,7 +81,7 @@ struct repairing {
 	uint32_t walk, ended, n_bad; /* ended: the last walk that came to its end */
 	struct bad bad[BAD_MAX];
 	uint64_t lacking_bytes, lacking_egroups; /* of files whose copies are too few, as of now */
-	uint64_t copied_bytes, copied_extents, unrepaired;
+	uint64_t copied_bytes, copied_extents;
 };
 
 struct control {
@@ -103,6 +107,7 @@ struct control {
 	uint32_t n_active, n_ended; /* active: that have not ended */
 	struct server *servers[LIMIT_SERVERS_MAX + 1]; /* by number; 0 is none */
 	struct repairing repair;
+	uint64_t scrub; /* number of the last that was asked for here; 0: none was */
 	struct control_copies *copies; /* for those who look on; may be NULL */
 };
 
@@ -150,6 +155,9 @@ int servers_load(struct control *ctl, struct err_note *note);
 void servers_fini(struct control *ctl);
 void servers_look(struct control *ctl, bool stalled);
 void servers_lost(struct control *ctl, struct rpc_conn *c);
+/* All servers that are up read again all that they hold. */
+void servers_scrub(struct control *ctl);
+void servers_scrubbed(const struct control *ctl, struct msg_scrub_ok *ret);
 void tiers_have(const struct control *ctl, struct hints_tier ret_have[TIER_COUNT]);
 rpc_handler on_store_register, on_heartbeat;
 PARKS int drops_run(void *arg); /* the fiber of a struct server */
@@ -172,6 +180,7 @@ rpc_handler on_key_rotate;
 /* ---- repair.c ---- */
 PARKS int repair_run(void *control); /* the fiber */
 rpc_handler on_extent_bad;
+bool repair_reaches(const struct control *ctl, uint32_t server); /* it is up and connected */
 void repair_tell(const struct control *ctl, struct control_copies *ret_copies);
 
 /* ---- status.c ---- */

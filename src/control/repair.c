@@ -49,7 +49,7 @@ struct round {
 };
 
 /* ---- looking ---- */
-static bool is_up(const struct control *ctl, uint32_t server)
+bool repair_reaches(const struct control *ctl, uint32_t server)
 {
 	const struct large_server *s = large_server(ctl->sh, server);
 
@@ -83,7 +83,8 @@ static struct repair_egroup view_of(const struct round *r, const struct room_egr
 static bool has_source(const struct control *ctl, const struct room_egroup_info *info)
 {
 	for (uint8_t i = 0; i < info->n_members; i++)
-		if (info->members[i].state == ROOM_MEMBER_IN && is_up(ctl, info->members[i].server))
+		if (info->members[i].state == ROOM_MEMBER_IN &&
+			repair_reaches(ctl, info->members[i].server))
 			return true;
 	return false;
 }
@@ -136,7 +137,7 @@ static void note_state(struct round *r, const struct room_egroup_info *info,
 	for (uint8_t i = 0; i < info->n_members; i++)
 		if (info->members[i].state == ROOM_MEMBER_FILLING && has_source(r->ctl, info) &&
 			!is_whole(r->ctl, &info->members[i]) &&
-			is_up(r->ctl, info->members[i].server) &&
+			repair_reaches(r->ctl, info->members[i].server) &&
 			(r->urgent == 0 || sound < r->urgent))
 			r->urgent = sound > 0 ? sound : 1;
 }
@@ -233,7 +234,7 @@ static PARKS int copy(struct copying *k)
 		!room_egroup(large_room(ctl->sh), k->x.egroup, &info) || info.doomed ||
 		(m = member_on(&info, k->server)) == NULL)
 		return 0; /* nobody wants it there any more */
-	if (!is_up(ctl, k->server))
+	if (!repair_reaches(ctl, k->server))
 		return E_UNREACH;
 	ask.tier = info.tier;
 	ask.device = m->device;
@@ -300,22 +301,61 @@ static PARKS int fly(struct round *r, const struct large_extent *x, uint32_t ser
 }
 
 /* ---- bad extents ---- */
+/* One server looks at what it has, and makes it good if another one has it: as it said. */
+static PARKS int look_again(struct round *r, const struct large_extent *x, uint32_t server,
+	int *ret_rc)
+{
+	bool all = true;
+	int rc;
+
+	check(r->n == 0);
+	rc = fly(r, x, server, true, &all);
+	if (rc == 0)
+		rc = land(r, &all);
+	*ret_rc = r->flights[0].rc;
+	return rc;
+}
+
+/* Nobody has what was written, each member says: it has looked itself.  Whoever cannot be asked may
+ * have it, and so may one that is being filled. */
+static PARKS int mourn(struct round *r, const struct large_extent *x)
+{
+	struct control *ctl = r->ctl;
+	struct room_egroup_info info;
+	struct large_extent now;
+	int rc = 0, said;
+
+	if (!room_egroup(large_room(ctl->sh), x->egroup, &info) || info.doomed)
+		return 0;
+	for (uint8_t i = 0; i < info.n_members; i++) {
+		if (info.members[i].state != ROOM_MEMBER_IN ||
+			!repair_reaches(ctl, info.members[i].server))
+			return 0;
+		rc = look_again(r, x, info.members[i].server, &said);
+		if (rc < 0 || said != E_CORRUPT)
+			return rc;
+	}
+	if (!large_extent(ctl->sh, x->extent, &now) || now.egroup != x->egroup)
+		return 0;
+	sys_reached(ctl->sys, "an extent was lost: rotten on all of its servers");
+	large_extent_lost(ctl->sh, x->extent);
+	return 0;
+}
+
 static PARKS int mend(struct round *r)
 {
 	struct repairing *p = &r->ctl->repair;
-	int rc = 0;
+	int rc = 0, said;
 
 	while (rc == 0 && p->n_bad > 0) {
 		struct bad b = p->bad[--p->n_bad];
 		struct large_extent x;
-		bool all = true;
 
-		if (!large_extent(r->ctl->sh, b.extent, &x) || x.egroup != b.egroup)
+		if (!large_extent(r->ctl->sh, b.extent, &x) || x.egroup != b.egroup || x.lost)
 			continue;
-		rc = fly(r, &x, b.server, true, &all);
-		if (rc == 0)
-			rc = land(r, &all);
-		p->unrepaired += !all;
+		rc = look_again(r, &x, b.server, &said);
+		if (rc == 0 && said == E_CORRUPT)
+			rc = mourn(r, &x);
 	}
 	return rc;
 }
@@ -356,7 +396,8 @@ static bool to_be_checked(const struct control *ctl, uint32_t server)
 {
 	const struct server *s = ctl->servers[server];
 
-	return is_up(ctl, server) && s->checked != large_server(ctl->sh, server)->incarnation;
+	return repair_reaches(ctl, server) &&
+	       s->checked != large_server(ctl->sh, server)->incarnation;
 }
 
 static PARKS int visit(struct round *r, const struct large_extent *x, bool *ret_all)
@@ -480,7 +521,7 @@ static uint32_t count_here(const struct control *ctl, const struct room_egroup_i
 
 	for (uint8_t i = 0; i < info->n_members; i++)
 		n += info->members[i].state == ROOM_MEMBER_IN &&
-		     is_up(ctl, info->members[i].server) &&
+		     repair_reaches(ctl, info->members[i].server) &&
 		     !to_be_checked(ctl, info->members[i].server);
 	return n;
 }
@@ -509,6 +550,6 @@ void repair_tell(const struct control *ctl, struct control_copies *ret_copies)
 		.lacking_egroups = p->lacking_egroups,
 		.copied_bytes = p->copied_bytes,
 		.copied_extents = p->copied_extents,
-		.unrepaired = p->unrepaired,
+		.unrepaired = large_lost(ctl->sh),
 		.sound = is_sound(ctl) };
 }

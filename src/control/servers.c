@@ -106,6 +106,30 @@ void servers_lost(struct control *ctl, struct rpc_conn *c)
 			ctl->servers[i]->conn = NULL;
 }
 
+/* ---- what is at rest ---- */
+/* Numbers go up, whoever leads. */
+void servers_scrub(struct control *ctl)
+{
+	uint64_t number = shard_time_held_ms(ctl->sh);
+
+	ctl->scrub = number > ctl->scrub ? number : ctl->scrub + 1;
+}
+
+void servers_scrubbed(const struct control *ctl, struct msg_scrub_ok *ret)
+{
+	for (uint32_t i = 1; i <= LIMIT_SERVERS_MAX; i++) {
+		const struct server *s = ctl->servers[i];
+
+		if (s == NULL || !repair_reaches(ctl, i) || rpc_conn_version(s->conn) < 2)
+			continue;
+		ret->servers_busy += ctl->scrub != 0 && s->scrub.ended != ctl->scrub;
+		ret->extents += s->scrub.extents;
+		ret->extent_bytes += s->scrub.bytes;
+		ret->extents_found += s->scrub.found;
+		ret->rotten += s->scrub.rotten;
+	}
+}
+
 /* ---- requests ---- */
 static void note_devices(struct server *s, struct wire_list l)
 {
@@ -239,6 +263,9 @@ void on_heartbeat(void *arg, struct rpc_request *r)
 		return;
 	}
 	s->cpu_permille = m.cpu_permille;
+	s->scrub = (struct server_scrub){ m.scrub, m.scrub_extents, m.scrub_bytes, m.scrub_found,
+		m.scrub_ended_ms, m.rotten };
+	ok.scrub = ctl->scrub;
 	note_devices(s, m.devices);
 	hear(s);
 	ok.keys = keys_told(ctl, ctl->told, KEYS_BYTES, c.version);

@@ -23,6 +23,10 @@ static struct storage {
 	int refuses;           /* this code, when it is not 0 */
 	struct rpc_request kept[KEPT];
 	uint32_t n_kept, n_extents, n_egroups;
+	int looked;            /* what it says of an extent that it is to look at again */
+	uint32_t n_looked;
+	uint64_t scrub, scrubbed; /* as asked, as ended */
+	uint32_t rotten;
 	struct sub_extent_id last;
 } st;
 
@@ -60,6 +64,21 @@ static void on_egroup_drop(void *arg, struct rpc_request *r)
 	drop_answer(r);
 }
 
+static void on_extent_copy(void *arg, struct rpc_request *r)
+{
+	struct msg_extent_copy m;
+
+	check(msg_extent_copy_get(r->body.p, r->body.len, r->version, &m) == 0);
+	check(m.verify == 1);
+	check(m.source.n == 0);
+	check(m.root == 99);
+	st.n_looked++;
+	if (st.looked < 0)
+		rpc_reply_error(r, st.looked, NULL, RPC_NOW);
+	else
+		rpc_reply_ok(r, RPC_NOW);
+}
+
 static void on_lost(void *arg, struct rpc_conn *c)
 {
 	while (st.n_kept > 0)
@@ -69,9 +88,10 @@ static void on_lost(void *arg, struct rpc_conn *c)
 static const struct rpc_op storage_ops[] = {
 	{ OP_extent_drop, RPC_INLINE, on_extent_drop },
 	{ OP_egroup_drop, RPC_INLINE, on_egroup_drop },
+	{ OP_extent_copy, RPC_INLINE, on_extent_copy },
 };
 static const struct rpc_service storage_service = {
-	.ops = storage_ops, .n_ops = 2, .lost = on_lost };
+	.ops = storage_ops, .n_ops = 3, .lost = on_lost };
 
 static void answer_kept(void)
 {
@@ -128,7 +148,8 @@ static int say_heartbeat(struct rpc_conn *c, uint64_t incarnation, uint64_t pinn
 	uint8_t room[512];
 	struct msg_heartbeat m = { .server = st.server, .incarnation = incarnation,
 		.cpu_permille = 123, .devices = devices(room, sizeof room, pinned),
-		.epoch = st.epoch, .revoked_to = st.revoked_to };
+		.epoch = st.epoch, .revoked_to = st.revoked_to, .scrub = st.scrubbed,
+		.scrub_extents = 7, .scrub_bytes = 7000, .rotten = st.rotten };
 	struct rpc_call call = { .op = OP_heartbeat, .plain = true, .msg = &m };
 	struct msg_heartbeat_ok ok;
 	int rc = rpc_ask(c, &call, OP_heartbeat_ok, &ok, sys_after(kit.sys, SYS_SEC), NULL);
@@ -141,6 +162,7 @@ static int say_heartbeat(struct rpc_conn *c, uint64_t incarnation, uint64_t pinn
 			st.n_revoked++;
 		check(ok.revoked_to == ok.revoked_last);
 		st.revoked_to = ok.revoked_to;
+		st.scrub = ok.scrub;
 	}
 	rpc_call_fini(&call);
 	return rc;
@@ -260,7 +282,7 @@ static int delete_end(struct deleting *d, uint64_t ms)
 
 static struct sub_tier_status dram(void) { return kit_tier(kit_status(0).tiers, TIER_DRAM); }
 
-static bool is_lost(const struct file *f, const char *name)
+static uint8_t why_lost(const struct file *f, const char *name)
 {
 	struct msg_get m = { .bucket = f->bucket, .name = kit_text(name) };
 	struct sub_extent_place place;
@@ -268,8 +290,10 @@ static bool is_lost(const struct file *f, const char *name)
 
 	check(kit_look(f->j.conn, OP_get, &m, OP_get_ok, &ok) == 0);
 	check(sub_extent_place_next(&ok.places, &place));
-	return place.lost != 0;
+	return place.lost;
 }
+
+static bool is_lost(const struct file *f, const char *name) { return why_lost(f, name) != 0; }
 
 /* ---- tests ---- */
 static void drops(void)
@@ -650,6 +674,107 @@ static void revoked(void)
 	storage_away();
 }
 
+/* ---- what rots ---- */
+static void say_bad(struct rpc_conn *c, const struct file *f, uint64_t egroup)
+{
+	uint8_t room[256];
+	struct wire_list_builder l = wire_list_begin(room, sizeof room, WIRE_VERSION);
+	bool fits = sub_bad_extent_add(&l, &(struct sub_bad_extent){ egroup, f->extent,
+		c == st.c ? 0 : st.server });
+	struct msg_extent_bad m = { .extents = wire_list_end(&l) };
+	uint32_t before = st.n_looked;
+
+	check(fits);
+	check(kit_look(c, OP_extent_bad, &m, OP_ok, NULL) == 0);
+	kit_sleep(2000);
+	check(st.n_looked - before <= 4);
+}
+
+/* Lost is what its server says itself, when it has looked again; and only that. */
+static void rotted(void)
+{
+	struct deleting d;
+	struct file f;
+
+	st = (struct storage){ .looked = E_CORRUPT };
+	storage_up(1);
+	f = new_file();
+	say_bad(st.c, &f, f.egroup + 1); /* it was another one */
+	check(st.n_looked == 0);
+	st.looked = 0; /* a mistake, or already repaired */
+	say_bad(f.j.conn, &f, f.egroup);
+	check(st.n_looked == 1);
+	st.looked = E_IO; /* may pass */
+	say_bad(st.c, &f, f.egroup);
+	check(st.n_looked == 2);
+	check(!is_lost(&f, "x"));
+	check(kit_status(0).unrepaired == 0);
+	st.looked = E_CORRUPT;
+	say_bad(st.c, &f, f.egroup);
+	check(why_lost(&f, "x") == PLACE_ROTTEN);
+	check(kit_status(0).unrepaired == 1);
+	st.n_looked = 0;
+	say_bad(st.c, &f, f.egroup); /* as it does each minute */
+	check(st.n_looked == 0);
+	shard_audit(serve_shard(kit.v));
+	rpc_close(f.j.conn);
+	storage_away();
+	kit_restart();
+	kit_enter(&f.j);
+	storage_up(1);
+	check(why_lost(&f, "x") == PLACE_ROTTEN);
+	check(kit_status(0).unrepaired == 1);
+	delete_begin(&d, &f, "x");
+	check(delete_end(&d, 1000) == 0);
+	check(kit_status(0).unrepaired == 0);
+	say_bad(st.c, &f, f.egroup); /* a late word */
+	check(st.n_looked == 0);
+	rpc_close(f.j.conn);
+	storage_away();
+}
+
+static struct msg_scrub_ok scrubbed(bool now)
+{
+	struct msg_scrub_ok ok;
+
+	check(kit_look(kit.admin, OP_scrub, &(struct msg_scrub){ now }, OP_scrub_ok, &ok) == 0);
+	return ok;
+}
+
+static void scrubs(void)
+{
+	uint64_t first;
+
+	st = (struct storage){ .rotten = 3 };
+	storage_up(1);
+	kit_sleep(2 * BEAT_MS);
+	check(scrubbed(false).servers_busy == 0);
+	check(st.scrub == 0);
+	check(scrubbed(true).servers_busy == 1);
+	kit_sleep(2 * BEAT_MS);
+	check((first = st.scrub) != 0);
+	check(scrubbed(false).servers_busy == 1);
+	check(scrubbed(true).servers_busy == 1);
+	kit_sleep(2 * BEAT_MS);
+	st.scrubbed = first; /* it was asked once more */
+	check(st.scrub > first);
+	kit_sleep(2 * BEAT_MS);
+	check(scrubbed(false).servers_busy == 1);
+	st.scrubbed = st.scrub;
+	kit_sleep(2 * BEAT_MS);
+	check(scrubbed(false).servers_busy == 0);
+	check(scrubbed(false).extents == 7);
+	check(scrubbed(false).extent_bytes == 7000);
+	check(scrubbed(false).rotten == 3);
+	check(storage_status().rotten == 3);
+	check(scrubbed(true).servers_busy == 1);
+	storage_away(); /* nobody waits for it */
+	kit_sleep(2 * KIT_SILENT_MS);
+	check(scrubbed(false).servers_busy == 0);
+}
+
+static void loses_what_is_rotten(void **state) { kit_run(rotted); }
+static void reads_again_when_asked(void **state) { kit_run(scrubs); }
 static void keys_change(void **state) { kit_run(rotated); }
 static void hears_what_is_revoked(void **state) { kit_run(revoked); }
 static void drops_before_it_answers(void **state) { kit_run(drops); }
@@ -667,6 +792,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(drops_before_it_answers),
 		cmocka_unit_test(is_billed),
+		cmocka_unit_test(loses_what_is_rotten),
+		cmocka_unit_test(reads_again_when_asked),
 		cmocka_unit_test(keys_change),
 		cmocka_unit_test(hears_what_is_revoked),
 		cmocka_unit_test(is_silent_then_fenced),

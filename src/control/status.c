@@ -73,7 +73,10 @@ static struct wire_list servers(const struct control *ctl, const struct shard_ca
 				.heard_ms = heard_ms < UINT32_MAX ? (uint32_t)heard_ms : UINT32_MAX,
 				.cpu_permille = s->cpu_permille,
 				.addr = bytes_of(pub->addr, strlen(pub->addr)),
-				.tiers = tiers(ctl, c, i, 0, own, sizeof own) }))
+				.tiers = tiers(ctl, c, i, 0, own, sizeof own),
+				.scrub_bytes = s->scrub.bytes,
+				.scrub_ended_ms = s->scrub.ended_ms,
+				.rotten = s->scrub.rotten }))
 			break;
 	}
 	return wire_list_end(&l);
@@ -102,7 +105,7 @@ static void of_system(struct control *ctl, const struct shard_call *c, uint8_t *
 		.cpu_ms = sys_cpu_ns(ctl->sys) / SYS_MS,
 		.lacking_bytes = ctl->repair.lacking_bytes,
 		.copied_bytes = ctl->repair.copied_bytes,
-		.unrepaired = ctl->repair.unrepaired };
+		.unrepaired = large_lost(ctl->sh) };
 	ret->tiers = tiers(ctl, c, 0, 0, room, 1024);
 	ret->servers = servers(ctl, c, room + 1024, REPLY_BYTES - 1024);
 }
@@ -163,9 +166,12 @@ void on_scrub(void *arg, struct rpc_request *r)
 		rc = err_set(&c.note, E_DENIED, "only an administrator has all of it read again");
 	if (rc == 0 && m.now)
 		db_scrub_now(shard_db(ctl->sh));
+	if (rc == 0 && m.now)
+		servers_scrub(ctl);
 	sc = db_scrubbed(shard_db(ctl->sh));
 	ok = (struct msg_scrub_ok){ .running = sc.running, .passes = sc.passes,
 		.records = sc.records, .rows = sc.rows, .bytes = sc.bytes, .found = sc.found,
 		.last = bytes_of(sc.last.text, strlen(sc.last.text)) };
+	servers_scrubbed(ctl, &ok);
 	answer(ctl, r, &c, rc, OP_scrub_ok, &ok);
 }

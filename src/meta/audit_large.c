@@ -8,7 +8,7 @@ struct tally {
 	struct map sizes; /* inode with extents -> its bytes + 1, as a pointer */
 	struct map dues;  /* inode -> where its next region begins + 1 */
 	struct map used;  /* egroup -> bytes of its extents + 1 */
-	uint64_t regions, extents;
+	uint64_t regions, extents, lost;
 };
 
 static void visit_inode(void *arg, struct bytes key, struct bytes value)
@@ -77,7 +77,10 @@ static void visit_region(void *arg, struct bytes key, struct bytes value)
 static void visit_extent(void *arg, struct bytes key, struct bytes value)
 {
 	struct tally *t = arg;
+	struct row_extent row;
+
 	t->extents++;
+	t->lost += row_extent_get(value, &row) == 0 && row.lost;
 }
 
 static void visit_egroup(void *arg, struct bytes key, struct bytes value)
@@ -132,6 +135,7 @@ void large_audit(struct shard *sh)
 	audit_each(sh, ROW_egroup_TABLE, visit_egroup, &t);
 	audit_each(sh, ROW_grant_TABLE, visit_grant, &t);
 	(void)holds(sh, t.extents == t.regions);
+	(void)holds(sh, t.lost == sh->large->n_lost);
 	map_each (it, &t.sizes)
 		(void)holds(sh, sum_of(&t.sizes, it->key) == sum_of(&t.dues, it->key));
 	map_fini(&t.sizes);

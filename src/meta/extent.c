@@ -56,7 +56,9 @@ int extent_load(struct shard *sh, struct err_note *note)
 	while (rc == 0 && db_iter_next(&it, &key, &value)) {
 		if (row_extent_key_get(key, &row) < 0 || row_extent_get(value, &row) < 0)
 			rc = E_CORRUPT;
-		else if (room_egroup(sh->large->room, row.egroup, &info)) /* else dropped whole */
+		sh->large->n_lost += rc == 0 && row.lost;
+		/* Else dropped whole. */
+		if (rc == 0 && room_egroup(sh->large->room, row.egroup, &info))
 			rc = room_restore_extent(sh->large->room, row.egroup, row.len);
 	}
 	db_iter_end(&it);
@@ -80,6 +82,7 @@ static void extent_unlink(struct shard *sh, uint64_t extent)
 		return;
 	}
 	db_delete(sh->db, row_extent_key(&row, key));
+	sh->large->n_lost -= row.lost != 0;
 	if (!room_egroup(sh->large->room, row.egroup, &info) || info.doomed)
 		return; /* dropped whole */
 	room_unlink(sh->large->room, row.egroup, row.len);
@@ -515,7 +518,7 @@ static int add_place(struct shard *sh, struct places *p, const struct row_region
 	struct room_egroup_info info = { 0 };
 	struct row_extent e;
 	uint32_t server;
-	bool known;
+	bool known, gone;
 	int rc = extent_find(sh, r->extent, &e);
 
 	if (rc < 0 || (due != UINT64_MAX && r->offset != due))
@@ -524,6 +527,7 @@ static int add_place(struct shard *sh, struct places *p, const struct row_region
 	*ret_domain = info.domain;
 	*ret_len = e.len;
 	server = known ? first_server(sh, &info, e.extent) : 0;
+	gone = !known || info.lost || info.doomed || is_gone(sh, &info);
 	if (p->places.n == LIMIT_EXTENTS_PER_MESSAGE_MAX ||
 		(known && (!list_server(sh, p, server) ||
 				  !list_members(sh, p, e.egroup, &info))))
@@ -537,8 +541,9 @@ static int add_place(struct shard *sh, struct places *p, const struct row_region
 				    .root = e.root,
 				    .server = server,
 				    .tier = info.tier,
-				    .lost = !known || info.lost || info.doomed ||
-					    is_gone(sh, &info) });
+				    .lost = gone     ? PLACE_GONE
+					    : e.lost ? PLACE_ROTTEN
+						     : 0 });
 }
 
 static int walk_places(struct shard *sh, const struct row_inode *row, struct row_region *at,

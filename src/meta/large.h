@@ -98,10 +98,14 @@ struct room *large_room_walks(struct shard *sh); /* for room_walk_*() */
 struct large_extent {
 	uint64_t extent, egroup, len;
 	uint32_t root;
+	bool lost;
 };
 uint32_t large_extents(
 	struct shard *sh, uint64_t after, struct large_extent *ret_extents, uint32_t max);
 bool large_extent(struct shard *sh, uint64_t extent, struct large_extent *ret_extent);
+/* No server of it has what was written: from now on its readers are told so at once. */
+void large_extent_lost(struct shard *sh, uint64_t extent);
+uint64_t large_lost(const struct shard *sh); /* how many there are now */
 /* The right to read what is of that domain, for a storage server that copies: how many bytes. */
 enum { LARGE_CAP_BYTES = 64 };
 uint32_t large_read_cap(const struct shard *sh, uint64_t domain, uint64_t *ret_until_ms,

@@ -26,6 +26,7 @@ struct large {
 	struct server_slot *servers[LARGE_SERVERS_MAX + 1]; /* by number; 0 is none */
 	uint32_t last_server;
 	uint64_t last_ticket;
+	uint64_t n_lost;      /* extents of which no server has what was written */
 	uint8_t code[CAP_BYTES]; /* the capability in the answer being made */
 	struct waitq work;    /* drops to take */
 	struct waitq settled; /* drops were acknowledged, or a server fenced */

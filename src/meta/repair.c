@@ -70,7 +70,7 @@ uint32_t large_extents(
 	while (n < max && db_iter_next(&it, &key, &value))
 		if (row_extent_key_get(key, &row) == 0 && row_extent_get(value, &row) == 0)
 			ret_extents[n++] = (struct large_extent){ row.extent, row.egroup, row.len,
-				row.root };
+				row.root, row.lost != 0 };
 	db_iter_end(&it);
 	return n;
 }
@@ -84,9 +84,26 @@ bool large_extent(struct shard *sh, uint64_t extent, struct large_extent *ret_ex
 	if (db_get(sh->db, row_extent_key(&row, key), &value) < 0 ||
 		row_extent_get(value, &row) < 0)
 		return false;
-	*ret_extent = (struct large_extent){ extent, row.egroup, row.len, row.root };
+	*ret_extent = (struct large_extent){ extent, row.egroup, row.len, row.root,
+		row.lost != 0 };
 	return true;
 }
+
+void large_extent_lost(struct shard *sh, uint64_t extent)
+{
+	uint8_t key[ROW_extent_KEY_MAX], value[ROW_extent_VALUE_MAX];
+	struct row_extent row = { .extent = extent };
+	struct bytes found;
+
+	if (db_get(sh->db, row_extent_key(&row, key), &found) < 0 ||
+		row_extent_get(found, &row) < 0 || row.lost)
+		return;
+	row.lost = 1;
+	db_put(sh->db, row_extent_key(&row, key), row_extent_put(&row, value));
+	sh->large->n_lost++;
+}
+
+uint64_t large_lost(const struct shard *sh) { return sh->large->n_lost; }
 
 uint32_t large_read_cap(const struct shard *sh, uint64_t domain, uint64_t *ret_until_ms,
 	uint8_t ret_code[LARGE_CAP_BYTES])

@@ -16,6 +16,8 @@ enum wire_protection {
 };
 enum wire_entry_kind { ENTRY_FILE = 0, ENTRY_DIR = 1, ENTRY_PREFIX = 2 };
 enum wire_tier { TIER_DRAM = 0, TIER_FLASH = 1, TIER_DISK = 2, TIER_COUNT = 3 };
+enum wire_place_lost { PLACE_GONE = 1, /* with its server's incarnation */
+	PLACE_ROTTEN = 2 };      /* on each of its servers it is not what was written */
 #define TIER_BIT(tier) (1u << (tier))
 enum wire_put_flags {
 	PUT_IF_ABSENT = 1,       /* EXISTS when the name is taken */
