@@ -105,63 +105,29 @@ static PARKS int fetch_from(struct store *st, const struct msg_extent_copy *m,
 	return rc;
 }
 
-/* The first that has the right bytes. */
-static PARKS int fetch(struct store *st, const struct msg_extent_copy *m, uint8_t *to,
-	uint32_t *sums, struct err_note *note)
+/* From the first that has the right bytes. */
+static PARKS int fetch(
+	void *asked, struct extent *e, uint8_t *to, uint32_t *sums, struct err_note *note)
 {
+	const struct msg_extent_copy *m = asked;
 	struct wire_list l = m->source;
 	struct sub_server_addr from;
 	int rc = err_set(note, E_UNREACH, "no server to copy extent %llu from", ULL(m->extent));
 
+	e->root = m->root;
 	while (rc < 0 && rc != E_CANCELED && sub_server_addr_next(&l, &from))
-		rc = fetch_from(st, m, &from, to, sums, note);
+		rc = fetch_from(e->egroup->device->store, m, &from, to, sums, note);
 	return rc;
 }
 
 /* ---- this one ---- */
-/* Reads all of it back from the medium. */
-static PARKS int look_again(struct extent *e, struct err_note *note)
+/* Written, and read back from the medium. */
+static PARKS int bring(struct extent *e, struct msg_extent_copy *m, struct err_note *note)
 {
-	struct store *st = e->egroup->device->store;
-	uint64_t n = sums_count(e->len);
-	size_t len = (size_t)(room_header(e->egroup->device->tier, e->len) + n * LIMIT_BLOCK_BYTES);
-	uint32_t *sums = malloc(n * sizeof *sums);
-	uint8_t *buf;
-	int rc;
+	int rc = volume_write(e, fetch, m, true, note);
 
-	if (sums == NULL)
-		return err_set(note, E_NOMEM, "the sums of extent %llu", ULL(e->id));
-	if ((rc = buffer_take(st, len, &buf, note)) == 0) {
-		rc = volume_read(e, 0, n, buf, sums, note);
-		buffer_give(st, buf, len);
-	}
-	free(sums);
-	return rc;
-}
-
-static PARKS int bring(struct extent *e, const struct msg_extent_copy *m, struct err_note *note)
-{
-	struct store *st = e->egroup->device->store;
-	uint64_t header = room_header(e->egroup->device->tier, e->len);
-	uint32_t *sums = malloc(sums_count(e->len) * sizeof *sums);
-	uint8_t *buf;
-	int rc;
-
-	if (sums == NULL)
-		return err_set(note, E_NOMEM, "the sums of extent %llu", ULL(e->id));
-	if ((rc = buffer_take(st, e->room, &buf, note)) == 0) {
-		rc = fetch(st, m, buf + header, sums, note);
-		memset(buf + header + e->len, 0, e->room - header - e->len);
-		e->root = m->root;
-		if (rc == 0 && extent_is(e, EXTENT_DROPPED))
-			rc = err_set(note, E_GONE, "extent %llu was dropped", ULL(e->id));
-		if (rc == 0)
-			rc = volume_append(e, buf, sums, true, note);
-		buffer_give(st, buf, e->room);
-	}
-	free(sums);
 	if (rc == 0)
-		rc = look_again(e, note);
+		rc = extent_look(e, true, note);
 	if (rc == 0 && extent_is(e, EXTENT_DROPPED))
 		rc = err_set(note, E_GONE, "extent %llu was dropped", ULL(e->id));
 	return rc;
@@ -169,7 +135,7 @@ static PARKS int bring(struct extent *e, const struct msg_extent_copy *m, struct
 
 /* Ends what extent_begin_copy() began; again: the one that it succeeds, or NULL. */
 static PARKS int make(struct store *st, struct extent *e, struct extent *again,
-	const struct msg_extent_copy *m, struct err_note *note)
+	struct msg_extent_copy *m, struct err_note *note)
 {
 	int rc = fiber_lock(&st->copier.lock, sys_after(st->sys, COPY_WAIT_S * SYS_SEC));
 
@@ -193,32 +159,46 @@ static PARKS int make(struct store *st, struct extent *e, struct extent *again,
 	return 0;
 }
 
-/* What is here is what was written? */
-static PARKS int inspect(struct store *st, struct extent *e, const struct msg_extent_copy *m,
+static PARKS int replace(struct store *st, struct extent *bad, struct msg_extent_copy *m,
 	const struct extent_ask *a, struct err_note *note)
 {
 	struct extent *fresh;
-	int rc = 0;
+	int rc = extent_begin_copy(st, a, bad, &fresh, note);
+
+	return rc < 0 ? rc : make(st, fresh, bad, m, note);
+}
+
+/* What is here is what was written?  E_CORRUPT: it is not, and stays. */
+static PARKS int inspect(struct store *st, struct extent *e, struct msg_extent_copy *m,
+	const struct extent_ask *a, struct err_note *note)
+{
+	struct err_note why;
+	int rc, again;
 
 	if (e->len != m->len || e->root != m->root)
 		return err_set(note, E_CORRUPT, "extent %llu is another one here", ULL(e->id));
 	if (!m->verify)
 		return 0;
 	extent_ref(e);
-	rc = look_again(e, note);
-	e->bad = rc == E_CORRUPT || rc == E_IO;
-	if (e->bad && !extent_is(e, EXTENT_DROPPED)) {
+	rc = extent_look(e, true, note);
+	if (rc == 0)
+		extent_sound(e);
+	if ((rc == E_CORRUPT || rc == E_IO) && extent_is(e, EXTENT_SEALED)) {
 		e->egroup->device->n_corrupt += rc == E_CORRUPT;
-		sys_reached(st->sys, "bad extent replaced by a copy");
-		rc = extent_begin_copy(st, a, e, &fresh, note);
-		if (rc == 0)
-			rc = make(st, fresh, e, m, note);
+		extent_rotten(e, rc);
+		again = m->source.n == 0 ? E_UNREACH : replace(st, e, m, a, &why);
+		if (again == 0)
+			sys_reached(st->sys, "bad extent replaced by a copy");
+		rc = again == 0 || again == E_CANCELED ? again : rc;
 	}
+	if (rc < 0 && extent_is(e, EXTENT_DROPPED))
+		rc = err_set(note, E_GONE, "extent %llu was dropped", ULL(e->id));
 	extent_unref(e);
 	return rc;
 }
 
-static PARKS int copy(struct store *st, const struct msg_extent_copy *m, struct err_note *note)
+/* Nothing is brought into memory: what was there may be looked at. */
+static PARKS int copy(struct store *st, struct msg_extent_copy *m, struct err_note *note)
 {
 	struct extent_ask a = { m->egroup, m->extent, m->len, m->cap_job, m->extent, 0, 1,
 		m->device };
@@ -228,6 +208,11 @@ static PARKS int copy(struct store *st, const struct msg_extent_copy *m, struct 
 	if (m->device >= st->n_devices || st->devices[m->device].tier != m->tier)
 		return err_set(note, E_INVALID, "there is no device %u of tier %u", m->device,
 			m->tier);
+	if (device_is_dram(&st->devices[m->device])) {
+		rc = extent_find(st, m->egroup, m->extent, m->cap_job, &e, note);
+		m->source.n = 0;
+		return rc < 0 ? rc : inspect(st, e, m, &a, note);
+	}
 	rc = extent_begin_copy(st, &a, NULL, &e, note);
 	if (rc == E_EXISTS)
 		return inspect(st, e, m, &a, note);

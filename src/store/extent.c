@@ -205,6 +205,7 @@ static struct extent *extent_new(struct egroup *g, uint64_t id, uint64_t len)
 	sm_init(&e->state, states, EXTENT_WRITING);
 	list_init(&e->in_client);
 	list_init(&e->dead);
+	list_init(&e->in_bad);
 	return e;
 }
 
@@ -461,6 +462,7 @@ static void unused(struct extent *e)
 void extent_drop(struct extent *e)
 {
 	move(e, EXTENT_DROPPED);
+	extent_sound(e); /* nobody's concern any more */
 	grant_left(e);
 	if (!e->apart)
 		table_remove(&e->egroup->device->store->extents, &e->node);
@@ -542,6 +544,8 @@ static void tally_extent(struct tally *t, const struct extent *e, const struct s
 	check((e->grant != NULL) == (extent_is(e, EXTENT_WRITING) && !e->copied));
 	check(e->writer == NULL || e->refs > 0);
 	check(e->len <= e->room);
+	check(e->bad == !list_empty(&e->in_bad));
+	check(!e->bad || extent_is(e, EXTENT_SEALED));
 	t->promised += e->slot == NULL && !e->placed ? e->room : 0;
 	switch ((enum extent_state)e->state.now) {
 	case EXTENT_WRITING:

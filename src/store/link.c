@@ -399,6 +399,12 @@ static PARKS int beat(struct store *st, uint8_t *room, struct beat *last, struct
 	int rc;
 
 	m.revoked_to = st->revoked_to;
+	m.scrub = st->scrub.ended;
+	m.scrub_extents = st->scrub.n_extents;
+	m.scrub_bytes = st->scrub.bytes;
+	m.scrub_found = st->scrub.found;
+	m.scrub_ended_ms = st->scrub.ended_ms;
+	m.rotten = st->scrub.n_bad;
 	st->beat_ns = sent_ns;
 	rc = rpc_ask(c, &call, OP_heartbeat_ok, &ok, sent_ns + ANSWER_MS * SYS_MS, note);
 	st->beat_ns = 0;
@@ -410,7 +416,25 @@ static PARKS int beat(struct store *st, uint8_t *room, struct beat *last, struct
 		revoked_take(st, &ok, sent_ns);
 		st->shard_ms = ok.shard_time_ms;
 		st->heard_ns = sent_ns; /* from here on the controller counts at the latest */
+		scrub_now(st, ok.scrub);
 	}
+	rpc_call_fini(&call);
+	return rc;
+}
+
+/* It has them read again, here, before it believes it. */
+static PARKS int tell_bad(struct store *st, uint8_t *room, struct err_note *note)
+{
+	struct rpc_conn *c = st->controller;
+	struct msg_extent_bad m;
+	struct rpc_call call = { .op = OP_extent_bad, .plain = true, .msg = &m };
+	struct msg_ok ok;
+	int rc;
+
+	if (rpc_conn_version(c) < 2 ||
+		scrub_bad(st, room, INFOS_BYTES, rpc_conn_version(c), &m.extents) == 0)
+		return 0;
+	rc = rpc_ask(c, &call, OP_ok, &ok, sys_after(st->sys, ANSWER_MS * SYS_MS), note);
 	rpc_call_fini(&call);
 	return rc;
 }
@@ -505,6 +529,8 @@ static PARKS int converse(struct store *st, uint8_t *room, struct beat *last, bo
 	while (rc == 0) {
 		rc = beat(st, room, last, note);
 		*ret_enrolled = *ret_enrolled || rc == 0;
+		if (rc == 0)
+			rc = tell_bad(st, room, note);
 		if (rc == 0 && !st->revoked_more)
 			rc = waitq_wait(&st->left, sys_after(st->sys, BEAT_MS * SYS_MS));
 		if (rc == E_TIMEOUT)

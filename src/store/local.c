@@ -227,6 +227,9 @@ static int pin(struct store *st, struct client *cl, const struct msg_extent_pin 
 	if (!device_is_dram(e->egroup->device))
 		return err_set(note, E_UNSUPPORTED, "extent %llu is not in memory",
 			ULL(m->extent));
+	if (e->bad) /* who maps it does not compare */
+		return err_set(note, E_CORRUPT, "extent %llu is not what was written",
+			ULL(m->extent));
 	if ((rc = pin_new(cl, e, &p, note)) < 0)
 		return rc;
 	if ((rc = introduce(cl, e->arena, false, ret_send, note)) < 0)

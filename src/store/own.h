@@ -29,6 +29,12 @@ enum {
 	BUFFER_BYTES_MAX = 64 << 20, /* for bytes on their way to and from files */
 	EGROUP_BYTES_MIN = 1 << 20,
 	PATH_BYTES = 512,
+	SCRUB_PIECE_BYTES = 1 << 20, /* read again at a time */
+	SCRUB_LOOK_MS = 60000,       /* the pace is made again of what there is by then */
+	SCRUB_SAVE_MS = 60000,       /* between two notes of where it is */
+	SCRUB_YIELD_MS = 1000,       /* at most, for each extent, while requests come */
+	SCRUB_TELL_MS = 60000,       /* what is bad is told again, while it is */
+	SCRUB_TOLD_MAX = 256,        /* extents in one message */
 	RECV_WAIT_S = 30,   /* for a piece of a request's data */
 	BUFFER_WAIT_S = 30, /* for room to put it */
 };
@@ -57,7 +63,9 @@ struct extent {
 	bool placed;         /* file: offset is valid, the room of the file is spent */
 	bool copied;         /* brought here from another server, under no grant */
 	bool apart;          /* not in the index: it is to take the place of another */
-	bool bad;            /* file: its bytes are not those that were written */
+	bool bad;            /* its bytes are not those that were written */
+	struct list in_bad;  /* while it is, and sealed */
+	uint64_t told_ns;    /* when the controller was told so; 0: never */
 	struct arena *arena; /* dram */
 	struct slot *slot;
 	uint32_t *sums;        /* dram; files keep them in the header */
@@ -184,6 +192,19 @@ struct copier {
 	uint64_t copied_bytes, replaced;
 };
 
+/* Reads again what is at rest (scrub.c). */
+struct scrub {
+	struct waitq wake;
+	uint64_t asked, ended; /* numbers of scrubs: the last asked for, the last that ended */
+	bool at_once;          /* the present pass was asked for */
+	uint64_t egroup, extent; /* the last that was read; extent 0: none of the egroup */
+	uint8_t device;
+	uint64_t passes, ended_ms, n_extents, bytes, found;
+	uint64_t saved_ns;
+	struct list bad; /* those that were told lately last */
+	uint32_t n_bad;
+};
+
 struct store {
 	struct sys *sys;
 	const struct store_opts *opts;
@@ -221,6 +242,7 @@ struct store {
 	struct fiber_lock epoch_lock;
 	unsigned epoch_at; /* the block of its file */
 	struct copier copier;
+	struct scrub scrub;
 	struct rpc_service service, reverse; /* for clients; for the controller */
 };
 
@@ -329,6 +351,12 @@ void volume_close(struct device *d);
 /* buf: room bytes, the contents behind room for the header, zeros behind them. */
 PARKS int volume_append(
 	struct extent *e, uint8_t *buf, const uint32_t *sums, bool sync, struct err_note *note);
+/* Where the bytes of an extent come from: len bytes of it to `to`, their sums, and its root. */
+typedef int extent_source_fn(
+	void *arg, struct extent *e, uint8_t *to, uint32_t *ret_sums, struct err_note *note);
+/* Makes the record of an extent of what the source gives; it is not sealed yet. */
+PARKS int volume_write(struct extent *e, extent_source_fn *source, void *arg, bool sync,
+	struct err_note *note);
 /* The header into buf (aligned, room_header() bytes) and n blocks from first on behind it, compared
  * with their sums.  sums has room for those of the whole extent. */
 PARKS int volume_read(struct extent *e, uint64_t first, uint64_t n, uint8_t *buf, uint32_t *sums,
@@ -384,6 +412,22 @@ void revoked_end(struct store *st);
 PARKS int epoch_open(struct store *st, struct err_note *note);
 /* 0 when the epoch is to be obeyed: then it is on the medium, if it is a higher one.  E_STALE. */
 PARKS int epoch_keep(struct store *st, uint64_t epoch, struct err_note *note);
+/* ---- scrub.c ---- */
+PARKS void scrub_open(struct store *st); /* where it was */
+PARKS int scrub_run(void *store);  /* the fiber */
+/* All of it at once, if this number is a new one. */
+void scrub_now(struct store *st, uint64_t number);
+/* What was read shows it to be bad (rc: E_CORRUPT or E_IO), or whole; of a sealed extent. */
+void extent_rotten(struct extent *e, int rc);
+void extent_sound(struct extent *e);
+/* All of it against its sums and its root: 0, E_CORRUPT, E_IO; anything else says nothing about it.
+ * The caller holds a reference, and asks afterwards whether it was dropped meanwhile.  hurry: as
+ * fast as it goes, but in turn with others. */
+PARKS int extent_look(struct extent *e, bool hurry, struct err_note *note);
+/* Bad ones that the controller was not told of lately, into room: how many. */
+uint32_t scrub_bad(struct store *st, uint8_t *room, size_t len, uint16_t version,
+	struct wire_list *ret_list);
+
 /* ---- copy.c ---- */
 void handle_copy(void *store, struct rpc_request *r);
 PARKS void copier_end(struct store *st);

@@ -77,17 +77,20 @@ static void on_ping(void *store, struct rpc_request *r)
 }
 
 /* ---- writing ---- */
-/* Receives into memory, summing what is still in the cache. */
-static PARKS int receive(struct extent *e, struct rpc_request *r, uint8_t *to, uint32_t *sums,
-	struct err_note *note)
+struct arriving { struct rpc_request *r; const struct msg_extent_write *m; };
+
+/* Summed while it is still in the cache. */
+static PARKS int receive(
+	void *arriving, struct extent *e, uint8_t *to, uint32_t *sums, struct err_note *note)
 {
+	const struct arriving *w = arriving;
 	struct sys *s = e->egroup->device->store->sys;
 	uint64_t done = 0, part;
 	int rc;
 
 	for (; done < e->len; done += part) {
 		part = e->len - done < RECV_BYTES ? e->len - done : RECV_BYTES;
-		rc = rpc_recv_data(r, to + done, part, sys_after(s, RECV_WAIT_S * SYS_SEC));
+		rc = rpc_recv_data(w->r, to + done, part, sys_after(s, RECV_WAIT_S * SYS_SEC));
 		if (rc < 0)
 			return err_set(note, rc, "receiving extent %llu", ULL(e->id));
 		if (extent_is(e, EXTENT_DROPPED))
@@ -95,48 +98,11 @@ static PARKS int receive(struct extent *e, struct rpc_request *r, uint8_t *to, u
 		sums_compute(e->id, done / LIMIT_BLOCK_BYTES, to + done, part,
 			sums + done / LIMIT_BLOCK_BYTES);
 	}
-	return 0;
-}
-
-static int root_check(struct extent *e, const uint32_t *sums, uint32_t root, struct err_note *note)
-{
 	e->root = sums_root(sums, sums_count(e->len));
-	if (e->root != root)
+	if (e->root != w->m->root)
 		return err_set(note, E_CORRUPT, "extent %llu arrived with root %08x, not %08x",
-			ULL(e->id), e->root, root);
+			ULL(e->id), e->root, w->m->root);
 	return 0;
-}
-
-static PARKS int write_memory(struct extent *e, struct rpc_request *r,
-	const struct msg_extent_write *m, struct err_note *note)
-{
-	int rc = receive(e, r, e->arena->at + e->offset, e->sums, note);
-
-	return rc < 0 ? rc : root_check(e, e->sums, m->root, note);
-}
-
-static PARKS int write_file(struct extent *e, struct rpc_request *r,
-	const struct msg_extent_write *m, struct err_note *note)
-{
-	struct store *st = e->egroup->device->store;
-	uint64_t header = room_header(e->egroup->device->tier, e->len);
-	uint32_t *sums = malloc(sums_count(e->len) * sizeof *sums);
-	uint8_t *buf;
-	int rc;
-
-	if (sums == NULL)
-		return err_set(note, E_NOMEM, "the sums of extent %llu", ULL(e->id));
-	if ((rc = buffer_take(st, e->room, &buf, note)) == 0) {
-		rc = receive(e, r, buf + header, sums, note);
-		memset(buf + header + e->len, 0, e->room - header - e->len);
-		if (rc == 0)
-			rc = root_check(e, sums, m->root, note);
-		if (rc == 0)
-			rc = volume_append(e, buf, sums, m->sync != 0, note);
-		buffer_give(st, buf, e->room);
-	}
-	free(sums);
-	return rc;
 }
 
 /* A retry of what is there already. */
@@ -182,8 +148,10 @@ static int write_may(struct store *st, const struct rpc_request *r,
 static PARKS int write_new(struct extent *e, struct rpc_request *r,
 	const struct msg_extent_write *m, struct msg_extent_ok *ret_ok, struct err_note *note)
 {
-	int rc = device_is_dram(e->egroup->device) ? write_memory(e, r, m, note)
-						   : write_file(e, r, m, note);
+	struct arriving w = { r, m };
+	int rc = device_is_dram(e->egroup->device)
+			 ? receive(&w, e, e->arena->at + e->offset, e->sums, note)
+			 : volume_write(e, receive, &w, m->sync != 0, note);
 
 	if (rc == 0 && extent_is(e, EXTENT_DROPPED))
 		rc = err_set(note, E_GONE, "extent %llu was dropped", ULL(e->id));
@@ -289,6 +257,8 @@ static PARKS int read_file(struct rpc_request *r, struct extent *e, const struct
 		if (rc == 0)
 			send(r, e, g, sums + g->first, buf + header, true);
 		d->n_corrupt += rc == E_CORRUPT;
+		if (rc == E_CORRUPT && extent_is(e, EXTENT_SEALED))
+			extent_rotten(e, rc);
 		buffer_give(d->store, buf, len);
 	}
 	free(sums);

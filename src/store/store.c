@@ -253,6 +253,9 @@ static PARKS int start(struct store *st, struct err_note *note)
 		return rc;
 	if ((rc = fiber_start(&st->group, "controller", link_run, st)) < 0)
 		return err_set(note, rc, "a fiber for the controller");
+	scrub_open(st);
+	if ((rc = fiber_start(&st->group, "scrub", scrub_run, st)) < 0)
+		return err_set(note, rc, "a fiber that reads again what is at rest");
 	if (o->ready != NULL)
 		o->ready(o->arg, st->bound, o->n_listen);
 	return 0;
@@ -277,6 +280,8 @@ int store_new(struct sys *s, const struct store_opts *o, struct store **ret_st,
 	waitq_init(&st->buffers);
 	fiber_lock_init(&st->epoch_lock);
 	waitq_init(&st->left);
+	waitq_init(&st->scrub.wake);
+	list_init(&st->scrub.bad);
 	if ((rc = start(st, note)) < 0) {
 		store_free(st);
 		return rc;
@@ -334,7 +339,9 @@ void store_status(const struct store *st, struct store_status *ret)
 	*ret = (struct store_status){ .incarnation = st->incarnation, .server = st->number,
 		.n_clients = st->n_clients, .n_pins = st->n_pins, .fenced = !link_serves(st),
 		.in_bytes = counts.in_bytes, .out_bytes = counts.out_bytes,
-		.n_devices = st->n_devices };
+		.n_devices = st->n_devices,
+		.scrub = { st->scrub.n_extents, st->scrub.bytes, st->scrub.found,
+			st->scrub.passes, st->scrub.ended_ms, st->scrub.n_bad } };
 	for (unsigned i = 0; i < st->n_devices; i++)
 		device_status(&st->devices[i], &ret->devices[i]);
 }

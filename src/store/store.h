@@ -29,6 +29,7 @@ struct store_opts {
 	struct bytes token;      /* for its hello: proof of the cluster; a Unix socket needs none */
 	const char *name;        /* for people; NULL: the host's */
 	const char *rack;        /* label of what fails together with this host; NULL: none */
+	uint64_t scrub_ms;       /* in which all is read again; 0: LIMIT_SCRUB_MS */
 	/* Called once everything listens and the files were read, with the addresses as bound, in
 	 * the order of listen.  May be NULL. */
 	void (*ready)(void *arg, const char *const *bound, unsigned n_bound);
@@ -63,6 +64,11 @@ struct store_status {
 	uint32_t n_clients, n_pins;
 	bool fenced;             /* no controller for LIMIT_STORE_FENCE_MS: serves nobody */
 	uint64_t in_bytes, out_bytes;
+	struct store_scrub {     /* what is at rest is read again */
+		uint64_t extents, bytes, found; /* since the start; found: not what was written */
+		uint64_t passes, ended_ms;      /* all was read; ended_ms: the last, wall clock */
+		uint32_t n_bad;                 /* are here, and not what was written */
+	} scrub;
 	unsigned n_devices;
 	struct store_device_status devices[16];
 };

@@ -7,6 +7,7 @@
  * what the kernel still holds of it is not known. */
 #include "store/own.h"
 #include <stdio.h>
+#include <stdlib.h>
 
 #define ULL(v) ((unsigned long long)(v))
 
@@ -202,6 +203,28 @@ int volume_append(
 	if (rc == 0 && sync)
 		rc = volume_sync(g, note);
 	volume_unuse(g);
+	return rc;
+}
+
+int volume_write(struct extent *e, extent_source_fn *source, void *arg, bool sync,
+	struct err_note *note)
+{
+	struct store *st = e->egroup->device->store;
+	uint64_t header = room_header(e->egroup->device->tier, e->len);
+	uint32_t *sums = malloc(sums_count(e->len) * sizeof *sums);
+	uint8_t *buf;
+	int rc;
+
+	if (sums == NULL)
+		return err_set(note, E_NOMEM, "the sums of extent %llu", ULL(e->id));
+	if ((rc = buffer_take(st, e->room, &buf, note)) == 0) {
+		rc = source(arg, e, buf + header, sums, note);
+		memset(buf + header + e->len, 0, e->room - header - e->len);
+		if (rc == 0)
+			rc = volume_append(e, buf, sums, sync, note);
+		buffer_give(st, buf, e->room);
+	}
+	free(sums);
 	return rc;
 }
 

@@ -58,7 +58,7 @@ static void on_beat(void *arg, struct rpc_request *r)
 	struct wire_list_builder l = wire_list_begin(list, sizeof list, WIRE_VERSION);
 	struct msg_heartbeat_ok ok = { .epoch = c->epoch, .shard_time_ms = c->shard_ms,
 		.keys = keys(c, room, sizeof room), .revoked_to = c->n_revoked,
-		.revoked_last = c->n_revoked + c->blind };
+		.revoked_last = c->n_revoked + c->blind, .scrub = c->scrub };
 	struct sub_device_info d;
 
 	check(msg_heartbeat_get(r->body.p, r->body.len, r->version, &m) == 0);
@@ -66,6 +66,8 @@ static void on_beat(void *arg, struct rpc_request *r)
 	while (sub_device_info_next(&m.devices, &d))
 		c->devices[d.device] = d;
 	c->heard_epoch = m.epoch;
+	c->beat = m;
+	c->beat.devices = (struct wire_list){ .n = 0 };
 	if (c->silent) {
 		rpc_drop(r);
 		return;
@@ -77,12 +79,24 @@ static void on_beat(void *arg, struct rpc_request *r)
 	rpc_reply(r, OP_heartbeat_ok, &ok, bytes_of(NULL, 0), RPC_NOW);
 }
 
+static void on_bad(void *arg, struct rpc_request *r)
+{
+	struct controller *c = arg;
+	struct msg_extent_bad m;
+
+	check(msg_extent_bad_get(r->body.p, r->body.len, r->version, &m) == 0);
+	while (c->n_bad < 64 && sub_bad_extent_next(&m.extents, &c->bad[c->n_bad]))
+		check(c->bad[c->n_bad++].server == 0); /* the one that tells */
+	rpc_reply_ok(r, RPC_NOW);
+}
+
 static void on_ping(void *arg, struct rpc_request *r) { rpc_reply_ok(r, RPC_NOW); }
 
 static const struct rpc_op control_ops[] = {
 	{ OP_store_register, RPC_INLINE, on_register },
 	{ OP_heartbeat, RPC_INLINE, on_beat },
 	{ OP_ping, RPC_INLINE, on_ping },
+	{ OP_extent_bad, RPC_INLINE, on_bad },
 };
 
 static void on_lost(void *arg, struct rpc_conn *conn)
@@ -109,7 +123,7 @@ void world_control_open(struct world *w, struct controller *c, const char *addr)
 	c->key.id = 3;
 	c->epoch = 3;
 	c->shard_ms = 1000000;
-	c->svc = (struct rpc_service){ .ops = control_ops, .n_ops = 3, .arg = c, .lost = on_lost,
+	c->svc = (struct rpc_service){ .ops = control_ops, .n_ops = 4, .arg = c, .lost = on_lost,
 		.hello = on_hello };
 	check(rpc_server_new(w->s, &c->svc, &c->server) == 0);
 	check(rpc_server_listen(c->server, addr, &bound, NULL) == 0);
@@ -131,7 +145,7 @@ int world_store_try(struct world *w, struct err_note *note)
 
 	w->o = (struct store_opts){ .dir = w->dir, .devices = w->devices, .n_devices = N_DEVICES,
 		.listen = w->listen, .n_listen = 2, .controller = w->controls, .ready = on_ready,
-		.arg = w };
+		.arg = w, .scrub_ms = w->scrub_ms };
 	if ((rc = store_new(w->s, &w->o, &w->st, note)) < 0)
 		return rc;
 	do {

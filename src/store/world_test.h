@@ -21,6 +21,10 @@ struct controller {
 	bool silent;                /* answers nothing */
 	bool follows;               /* another one leads */
 	uint64_t heard_epoch;       /* of the last beat */
+	uint64_t scrub;             /* number of one that is asked for */
+	struct msg_heartbeat beat;  /* the last; its lists are not kept */
+	struct sub_bad_extent bad[64]; /* as they were told, again and again */
+	uint32_t n_bad;
 	struct sub_device_info devices[N_DEVICES]; /* of the last beat; paths are not kept */
 };
 
@@ -33,6 +37,7 @@ struct world {
 	struct group group;         /* of the clients' connections */
 	struct rpc_service reverse; /* what clients serve */
 	char dir[80], flash[80], disk[80], local[96], control[96], control_2[96], controls[200];
+	uint64_t scrub_ms;          /* of the store; set before it is opened */
 	const char *listen[2];
 	const char *tcp;            /* as bound */
 	uint64_t job_epoch;         /* of what get() and pin() show */
