@@ -110,7 +110,56 @@ void cli_fsck_end(struct cli_fsck *v, const struct cli_fsck_sum *s)
 }
 
 /* ---- of a running server ---- */
-enum { SCRUB_POLL_MS = 50 };
+enum { SCRUB_POLL_MS = 50, MEND_WAIT_MS = 5000 };
+
+/* Of two counts; whose server was started again in between begins at zero. */
+static uint64_t grown(uint64_t before, uint64_t now)
+{
+	return now > before ? now - before : now;
+}
+
+static void scrub_json(const struct wadi_scrub *before, const struct wadi_scrub *now)
+{
+	uint64_t found = now->found - before->found;
+	json_t *all = json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:s}", "clean",
+		found + now->rotten == 0, "damages", (json_int_t)found, "records",
+		(json_int_t)(now->records - before->records), "rows",
+		(json_int_t)(now->rows - before->rows), "bytes",
+		(json_int_t)(now->bytes - before->bytes), "damages_since_start",
+		(json_int_t)now->found, "last", now->last);
+
+	json_object_set_new(
+		all, "extents", json_integer((json_int_t)grown(before->extents, now->extents)));
+	json_object_set_new(all, "extent_bytes",
+		json_integer((json_int_t)grown(before->extent_bytes, now->extent_bytes)));
+	json_object_set_new(all, "extents_found",
+		json_integer((json_int_t)grown(before->extents_found, now->extents_found)));
+	json_object_set_new(all, "rotten", json_integer((json_int_t)now->rotten));
+	out_json(all);
+}
+
+static void storage_say(
+	const struct cli *c, const struct wadi_scrub *before, const struct wadi_scrub *now)
+{
+	uint64_t n = grown(before->extents, now->extents);
+	uint64_t found = grown(before->extents_found, now->extents_found);
+	char bytes[WORDS_MAX], what[WORDS_MAX];
+
+	if (now->rotten > 0)
+		printf("%sDAMAGED%s: storage servers have %s that %s not what was written, and no "
+		       "other copy to make %s of\n",
+			out_bold(c), out_plain(c), words_put_count(now->rotten, "extent", what),
+			now->rotten == 1 ? "is" : "are", now->rotten == 1 ? "it" : "them");
+	if (c->quiet)
+		return;
+	printf("on storage servers: %s of %s: ", words_put_count(n, "extent", what),
+		words_put_size(grown(before->extent_bytes, now->extent_bytes), bytes));
+	if (found == 0)
+		puts(now->rotten == 0 ? "clean" : "the same as before");
+	else
+		printf("%llu not what was written, %llu repaired\n", ULL(found),
+			ULL(found > now->rotten ? found - now->rotten : 0));
+}
 
 static void scrub_say(const struct cli *c, const struct wadi_scrub *before,
 	const struct wadi_scrub *now)
@@ -119,12 +168,7 @@ static void scrub_say(const struct cli *c, const struct wadi_scrub *before,
 	char bytes[WORDS_MAX];
 
 	if (c->json) {
-		out_json(json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:s}", "clean", found == 0,
-			"damages", (json_int_t)found, "records",
-			(json_int_t)(now->records - before->records), "rows",
-			(json_int_t)(now->rows - before->rows), "bytes",
-			(json_int_t)(now->bytes - before->bytes), "damages_since_start",
-			(json_int_t)now->found, "last", now->last));
+		scrub_json(before, now);
 		return;
 	}
 	if (now->found > 0)
@@ -135,6 +179,7 @@ static void scrub_say(const struct cli *c, const struct wadi_scrub *before,
 			ULL(now->records - before->records), ULL(now->rows - before->rows),
 			words_put_size(now->bytes - before->bytes, bytes),
 			found == 0 ? "clean" : "repaired, as far as nothing else was said");
+	storage_say(c, before, now);
 }
 
 /* A pass that was under way did not read all of it: the next one counts. */
@@ -150,16 +195,21 @@ static int scrub_wait(struct cli *c, struct wadi_scrub *before, struct wadi_scru
 	again = before->running;
 	passes = before->passes + 1 + again;
 	*now = *before;
-	meter_start(&m, c, "metadata", UINT64_MAX);
-	while (rc == 0 && now->passes < passes) {
-		uint64_t bytes = now->bytes;
+	meter_start(&m, c, "what is at rest", UINT64_MAX);
+	while (rc == 0 && (now->passes < passes || now->servers_busy > 0)) {
+		uint64_t bytes = now->bytes + now->extent_bytes;
 		bool ended = now->passes > before->passes;
 
 		os_sleep_ms(SCRUB_POLL_MS);
 		rc = wadi_scrub(c->w, again && ended, now);
 		again = again && !ended;
 		if (rc == 0)
-			meter_add(&m, now->bytes - bytes);
+			meter_add(&m, grown(bytes, now->bytes + now->extent_bytes));
+	}
+	/* What has another copy is being made good. */
+	for (int i = 0; rc == 0 && now->rotten > 0 && i < MEND_WAIT_MS / SCRUB_POLL_MS; i++) {
+		os_sleep_ms(SCRUB_POLL_MS);
+		rc = wadi_scrub(c->w, 0, now);
 	}
 	meter_end(&m);
 	return rc;
@@ -178,7 +228,7 @@ static void fsck_running(struct cli *c)
 		return;
 	}
 	scrub_say(c, &before, &now);
-	if (now.found > before.found)
+	if (now.found > before.found || now.rotten > 0 || now.extents_found > before.extents_found)
 		c->exit = 1;
 }
 

@@ -43,11 +43,17 @@ static void status_json(const struct wadi_status *st)
 	for (uint32_t i = 0; i < st->n_servers; i++) {
 		const struct wadi_server_status *s = &st->servers[i];
 
-		json_array_append_new(servers, json_pack("{s:I, s:s, s:s, s:I, s:I, s:o}",
+		const struct wadi_server_scrub *z = &st->scrubs[i];
+
+		json_array_append_new(servers, json_pack(
+			"{s:I, s:s, s:s, s:I, s:I, s:o, s:I, s:I, s:I}",
 			"server", (json_int_t)s->server, "addr", s->addr,
 			"state", server_state(s->state), "heard_ms", (json_int_t)s->heard_ms,
 			"cpu_permille", (json_int_t)s->cpu_permille,
-			"tiers", tiers_json(s->tiers, s->n_tiers)));
+			"tiers", tiers_json(s->tiers, s->n_tiers),
+			"scrubbed_bytes", (json_int_t)z->read_bytes,
+			"scrub_ended_ms", (json_int_t)z->ended_ms,
+			"rotten", (json_int_t)z->rotten));
 	}
 	all = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
 		"jobs", (json_int_t)st->jobs, "buckets", (json_int_t)st->buckets,
@@ -164,14 +170,21 @@ static void meta_text(const struct cli *c, const struct wadi_status *st)
 	putchar('\n');
 }
 
-static void server_text(const struct wadi_server_status *s)
+static void server_text(const struct wadi_server_status *s, const struct wadi_server_scrub *z)
 {
-	char heard[WORDS_MAX];
+	uint64_t now_ms = os_wall_s() * 1000;
+	char text[WORDS_MAX];
 
 	printf("  server %u %s", s->server, server_state(s->state));
 	if (s->addr[0] != '\0')
 		printf(" at %s", s->addr);
-	printf(", heard %s ago\n", words_put_time(s->heard_ms, heard));
+	printf(", heard %s ago", words_put_time(s->heard_ms, text));
+	if (z->ended_ms > 0)
+		printf(", all read again %s ago",
+			words_put_time(now_ms > z->ended_ms ? now_ms - z->ended_ms : 0, text));
+	if (z->rotten > 0)
+		printf(", %s", words_put_count(z->rotten, "rotten piece", text));
+	putchar('\n');
 }
 
 /* Only while there is something to tell. */
@@ -220,7 +233,7 @@ static void status_text(const struct cli *c, const struct wadi_status *st)
 		meta_text(c, st);
 	copies_text(c, st);
 	for (uint32_t i = 0; i < st->n_servers; i++)
-		server_text(&st->servers[i]);
+		server_text(&st->servers[i], &st->scrubs[i]);
 }
 
 /* ---- the command ---- */
