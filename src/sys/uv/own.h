@@ -16,6 +16,7 @@
 
 enum { SIGNALS = 3 };
 
+struct work;
 struct sys {
 	uv_loop_t uv;
 	struct loop *loop;
@@ -26,6 +27,10 @@ struct sys {
 	atomic_bool stop;      /* set by another thread, before it knocks */
 	uv_signal_t signals[SIGNALS];
 	unsigned n_late;       /* sys_uv_until(): answers in a row that were not seen awake */
+	_Atomic(struct work *) done; /* by workers, newest first */
+	int done_fd;                 /* they knock here */
+	uv_poll_t done_poll;
+	unsigned n_works;
 	bool signals_on, signals_seen[SIGNALS];
 	struct waitq signals_q;
 	struct prng prng;
@@ -36,6 +41,10 @@ struct sys {
 /* ---- errors ---- */
 int sys_err(int os); /* the row of err.def for an errno */
 const char *sys_err_words(int os);
+
+/* ---- work.c ---- */
+int work_init(struct sys *s); /* or what libuv says */
+void work_fini(struct sys *s);
 
 /* ---- a descriptor that fibers wait for ---- */
 struct watch {

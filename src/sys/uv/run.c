@@ -69,7 +69,9 @@ int sys_uv_new(struct sys **ret_s, struct err_note *note)
 	if (gethostname(s->host, sizeof s->host - 1) != 0)
 		s->host[0] = '\0';
 	read_boot_id(s);
-	rc = uv_async_init(&s->uv, &s->knock, on_knock);
+	rc = work_init(s);
+	if (rc == 0)
+		rc = uv_async_init(&s->uv, &s->knock, on_knock);
 	if (rc < 0) {
 		sys_uv_free(s);
 		return err_set(note, sys_err(-rc), "start a loop: %s", sys_err_words(-rc));
@@ -88,7 +90,7 @@ static void close_left(uv_handle_t *h, void *arg)
 		return;
 	/* children left alone are reaped by nobody from now on */
 	check(h->type == UV_PROCESS || h == (uv_handle_t *)&s->timer ||
-		h == (uv_handle_t *)&s->knock);
+		h == (uv_handle_t *)&s->knock || h == (uv_handle_t *)&s->done_poll);
 	uv_close(h, h->type == UV_PROCESS ? (uv_close_cb)free : NULL);
 }
 
@@ -98,8 +100,9 @@ void sys_uv_free(struct sys *s)
 		return;
 	signals_close(s);
 	uv_walk(&s->uv, close_left, s);
-	uv_run(&s->uv, UV_RUN_DEFAULT); /* until the last close is done and no worker is left */
+	uv_run(&s->uv, UV_RUN_DEFAULT); /* until the last close is done and no name is looked up */
 	check(uv_loop_close(&s->uv) == 0);
+	work_fini(s);
 	loop_free(s->loop);
 	creds_free(s->creds);
 	free(s);
@@ -242,40 +245,6 @@ void sys_uv_until(struct sys *s, const bool *held_done, uint64_t until_ns)
 			return;
 		wait_awake(s, until_ns);
 	}
-}
-
-/* ---- work on a thread ---- */
-struct work {
-	uv_work_t req;
-	struct fiber *f;
-	void (*fn)(void *arg);
-	void *arg;
-};
-
-static void work_do(uv_work_t *req)
-{
-	struct work *w = req->data;
-
-	w->fn(w->arg);
-}
-
-static void work_done(uv_work_t *req, int status)
-{
-	struct work *w = req->data;
-
-	check(status == 0);
-	fiber_wake(w->f, 0);
-}
-
-int sys_work(struct sys *s, void (*fn)(void *arg), void *arg)
-{
-	struct work w = { .f = fiber_self(), .fn = fn, .arg = arg };
-
-	if (fiber_canceled())
-		return E_CANCELED;
-	w.req.data = &w;
-	check(uv_queue_work(&s->uv, &w.req, work_do, work_done) == 0);
-	return fiber_park_deaf();
 }
 
 bool sys_buggify(struct sys *s, const char *point)
