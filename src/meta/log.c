@@ -123,6 +123,7 @@ int segment_begin(struct log *l, struct err_note *note)
 	struct record r = record_next(l, LOG_BEGIN, BEGIN_BYTES);
 	uint64_t index = l->place.index;
 	struct sys_file *f = NULL;
+	bool raw = l->next == NULL;
 	int rc, gone;
 
 	if (l->n_segments == LOG_SEGMENTS_MAX || l->n_unsynced == LOG_UNSYNCED_MAX)
@@ -153,13 +154,16 @@ int segment_begin(struct log *l, struct err_note *note)
 	l->at = record_bytes(BEGIN_BYTES);
 	l->guard = 0;
 	l->turn = false;
+	l->raw = raw;
 	l->segments[l->n_segments++] = (struct segment){ .first_lsn = r.lsn, .begin_index = index };
 	return 0;
 }
 
 bool log_wants_prepare(const struct log *l)
 {
-	return l->next == NULL && !l->dead && !l->rolling && l->at > l->segment_bytes / 2;
+	uint64_t from = l->segment_bytes / (l->raw ? LOG_RAW_PARTS : 2);
+
+	return l->next == NULL && !l->dead && !l->rolling && l->at > from;
 }
 
 /* Zeros, so that a sync of what replaces them has no extents to convert. */
@@ -182,6 +186,7 @@ static PARKS int write_zeros(struct log *l, struct sys_file *f, struct err_note 
 int log_prepare(struct log *l, struct err_note *note)
 {
 	char path[LOG_PATH_MAX * 2];
+	bool needed = l->at > l->segment_bytes / 2;
 	struct sys_file *f = NULL;
 	int rc;
 
@@ -192,7 +197,7 @@ int log_prepare(struct log *l, struct err_note *note)
 		rc = sys_allocate(f, 0, l->segment_bytes, note);
 	if (rc == 0)
 		rc = write_zeros(l, f, note);
-	l->tight = rc == E_FULL;
+	l->tight = needed && rc == E_FULL;
 	if (rc == 0) {
 		check(l->next == NULL);
 		l->next = f;
@@ -201,6 +206,10 @@ int log_prepare(struct log *l, struct err_note *note)
 	sys_close(f);
 	if (rc == E_FULL) /* what there was of it is needed elsewhere */
 		(void)sys_unlink(l->sys, path, NULL);
+	if (rc == E_FULL && !needed) { /* the raw one is good enough */
+		l->raw = false;
+		return 0;
+	}
 	return rc;
 }
 
@@ -243,7 +252,8 @@ static PARKS int append(struct log *l, uint64_t epoch, const uint64_t *chain, ui
 	l->appending = true;
 	/* a record larger than a segment gets one of its own, grown beyond its allocation */
 	if (l->at > record_bytes(BEGIN_BYTES) &&
-		(l->turn || end_of(l) + record_bytes(payload_len) > l->segment_bytes))
+		(l->turn || (l->raw && l->next != NULL) ||
+			end_of(l) + record_bytes(payload_len) > l->segment_bytes))
 		rc = segment_begin(l, note);
 	if (rc == 0) {
 		at = end_of(l);
@@ -400,8 +410,10 @@ int log_sync(struct log *l, uint64_t *ret_index, struct err_note *note)
 	return 0;
 }
 
-/* The file of a segment that is not needed becomes the next one where that is missing. */
-static PARKS int reuse(struct log *l, const char *path, struct err_note *note)
+/* The file of a segment that is not needed becomes the next one where that is missing; not one that
+ * was left early, which may be raw behind what was written. */
+static PARKS int reuse(
+	struct log *l, const char *path, uint64_t written, struct err_note *note)
 {
 	char ahead[LOG_PATH_MAX * 2];
 	struct sys_file *f;
@@ -409,7 +421,7 @@ static PARKS int reuse(struct log *l, const char *path, struct err_note *note)
 	bool full;
 	int rc;
 
-	if (l->next != NULL || l->rolling)
+	if (l->next != NULL || l->rolling || written <= l->segment_bytes / 2)
 		return 0;
 	if ((rc = sys_open(l->sys, path, SYS_READ | SYS_WRITE, &f, note)) < 0)
 		return rc;
@@ -441,7 +453,7 @@ int log_cut(struct log *l, uint64_t index, struct err_note *note)
 
 	while (l->n_segments > 1 + l->n_unsynced && l->segments[1].begin_index <= index) {
 		segment_path(l, l->segments[0].first_lsn, path);
-		rc = reuse(l, path, note);
+		rc = reuse(l, path, l->segments[0].bytes, note);
 		if (rc == 0)
 			rc = sys_unlink(l->sys, path, note);
 		if (rc < 0 && rc != E_NOTFOUND)

@@ -18,7 +18,8 @@
  * What was synced is never touched again: the record behind it begins in the next block of 4 KiB.
  * A segment is allocated and written before it is used, so that a sync need not write the file's
  * own data; one that is not needed any more becomes the next one.  What it held is told from
- * records by lsn and chain.
+ * records by lsn and chain.  Only the one that a start begins with may be raw: it is left for one
+ * that is ready when there is something to write.
  *
  * "mark" holds four copies of the durable watermark: two are written in turn right behind each sync
  * of the log, the other two were synced before.

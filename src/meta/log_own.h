@@ -12,6 +12,7 @@ enum {
 	LOG_UNSYNCED_MAX = 8,
 	LOG_SHARD = 0,
 	LOG_ZEROS_BYTES = 1 << 20,
+	LOG_RAW_PARTS = 16, /* so much of a raw segment is used before one is made ready */
 };
 #define LOG_MARK_SYNC_NS SYS_SEC /* the mark is synced itself this often */
 
@@ -39,6 +40,7 @@ struct log {
 	uint64_t mark_seq, mark_synced_ns, durable_lsn, durable_chain;
 	bool mark_half; /* which two copies are being written */
 	bool dead, appending, syncing, tight, turn;
+	bool raw; /* the last segment was not written before: syncs write more, it is left early */
 	bool rolling; /* "next.log" may be getting its name: nobody makes another meanwhile */
 };
 
