@@ -350,6 +350,14 @@ void db_want_sync(struct db *db)
 		waitq_wake_one(&db->sync);
 }
 
+void db_want_written(struct db *db)
+{
+	if (db->hurried || !db->pending.any)
+		return;
+	db->hurried = true;
+	waitq_wake_one(&db->dirty);
+}
+
 /* What is applied must find room in the log: a memtable is merged only when all of it is written.
  */
 bool db_log_short(const struct db *db)

@@ -129,6 +129,9 @@ uint64_t db_seen(const struct db *db); /* index that covers everything applied s
 uint64_t db_written(const struct db *db);
 uint64_t db_synced(const struct db *db);
 void db_want_sync(struct db *db); /* what is pending now is to be synced */
+/* Somebody waits for what is pending now to be written: it is not kept back to share a record with
+ * what comes while a sync is under way. */
+void db_want_written(struct db *db);
 /* To be asked by a request before it writes.  0; E_BUSY: db_pressed(); E_FULL: the disk is full,
  * and what room was kept back is for what makes room: deletes need not ask; or what made the db
  * fail. */

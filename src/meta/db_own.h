@@ -27,6 +27,7 @@ enum {
 	/* Beyond it writers are told to wait; a record, with what one more request adds, fits into
 	 * a message. */
 	DB_PENDING_BYTES_MAX = 8 << 20,
+	DB_GATHER_BYTES_MAX = 128 << 10, /* pending: more is not kept back for a sync to end */
 	DB_PENDING_BYTES_KEEP = 1 << 20, /* larger rooms are given back */
 };
 /* Rows that are written over again, or read soon, should be merged late; a start reads all the log
@@ -94,6 +95,7 @@ struct db {
 	struct err_note why;
 	bool failed, freeze;
 	bool follows;             /* another replica leads: nothing is put or deleted here */
+	bool hurried;             /* somebody waits for what is pending, but not for its sync */
 	bool held;                /* no record is begun: this one ceases to lead, maybe */
 	bool in_apply;            /* the applier is at a record */
 	bool merging, syncing;    /* under way */

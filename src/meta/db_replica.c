@@ -363,7 +363,7 @@ int db_follow(struct db *db, struct err_note *note)
 	check(!db->follows);
 	check(db->walks == 0);
 	db->follows = true;
-	db->pending.any = false; /* nobody was told */
+	db->pending.any = db->hurried = false; /* nobody was told */
 	waitq_wake_all(&db->moved);
 	while (rc == 0 && (db->writing.any || db->merging))
 		rc = wait_moved(db);

@@ -64,6 +64,7 @@ static void seal(struct db *db)
 	db->fresh_log_bytes += db->pending.len;
 	db->writing = db->pending;
 	db->pending = p;
+	db->hurried = false;
 	db->sealed++;
 }
 
@@ -134,9 +135,17 @@ static PARKS int write_one(struct db *db)
 	return rc;
 }
 
+/* What is pending is to be synced, which cannot begin before the sync that is under way has ended,
+ * and nobody waits for less: until then more joins it, for one record instead of several. */
+static bool gathers(const struct db *db)
+{
+	return db->syncing && db->want_sync > db->sealed && !db->hurried &&
+	       db->pending.len <= DB_GATHER_BYTES_MAX;
+}
+
 static bool has_work(const struct db *db)
 {
-	if (db->held && db->pending.any)
+	if (db->pending.any && (db->held || gathers(db)))
 		return db->writing.any;
 	return db->pending.any || db->writing.any || db->freeze;
 }
@@ -144,17 +153,22 @@ static bool has_work(const struct db *db)
 static PARKS int flusher(void *arg)
 {
 	struct db *db = arg;
+	bool gathered;
 	int rc = 0;
 
 	while (rc == 0) {
 		fiber_note(0, "db: waits for changes");
-		while (rc == 0 && !has_work(db))
+		gathered = false;
+		while (rc == 0 && !has_work(db)) {
+			gathered = db->pending.any;
 			rc = waitq_wait(&db->dirty, FOREVER);
-		if (rc == 0)
+		}
+		/* the next sync begins before the answers that the last one let go are sent */
+		if (rc == 0 && (!gathered || db->hurried))
 			rc = fiber_late();
 		if (rc < 0)
 			break;
-		if (db->pending.any && !db->writing.any && !db->held)
+		if (db->pending.any && !db->writing.any && !db->held && !gathers(db))
 			seal(db);
 		if (db->freeze && db->frozen == NULL && !db->pending.any)
 			db_freeze(db);
@@ -174,6 +188,7 @@ static PARKS int sync_once(struct db *db)
 	db->syncing = true;
 	rc = log_sync(db->log, &index, &note);
 	db->syncing = false;
+	waitq_wake_one(&db->dirty);
 	if (rc < 0) { /* what the device holds is unknown now, on a full disk too */
 		db_fail(db, rc, &note);
 		return rc;

@@ -294,6 +294,49 @@ static int indexes_move(void *arg)
 	return 0;
 }
 
+/* Two turns, in which no work on a thread ends. */
+static void turn(void)
+{
+	assert_int_equal(fiber_yield(), 0);
+	assert_int_equal(fiber_late(), 0);
+	assert_int_equal(fiber_yield(), 0);
+}
+
+static void put_synced(struct world *w, const char *value)
+{
+	db_put(w->db, BYTES("x"), bytes_of(value, 1));
+	db_want_sync(w->db);
+	turn();
+}
+
+static int records_are_shared(void *arg)
+{
+	struct db_status before, after;
+	struct world *w = arg;
+
+	open_db(w);
+	while (db_synced(w->db) < db_seen(w->db))
+		assert_int_equal(fiber_sleep(sys_after(w->sys, SYS_MS)), 0);
+	db_status(w->db, &before);
+	put_synced(w, "1");
+	assert_true(db_written(w->db) == db_seen(w->db));
+	put_synced(w, "2"); /* its sync cannot begin yet */
+	put_synced(w, "3");
+	assert_true(db_written(w->db) < db_seen(w->db));
+	db_want_written(w->db);
+	turn();
+	assert_true(db_written(w->db) == db_seen(w->db));
+	assert_true(db_synced(w->db) < db_written(w->db));
+	put_synced(w, "4");
+	put_synced(w, "5");
+	while (db_synced(w->db) < db_seen(w->db))
+		assert_int_equal(fiber_sleep(sys_after(w->sys, SYS_MS)), 0);
+	db_status(w->db, &after);
+	assert_int_equal(after.records - before.records, 3);
+	close_db(w);
+	return 0;
+}
+
 /* ---- a log that has lost what was synced ---- */
 static uint8_t *file_read(struct world *w, const char *name, uint64_t *ret_len)
 {
@@ -497,6 +540,12 @@ static void tells_when_it_is_written_and_durable(void **state)
 	run(indexes_move, 1);
 }
 
+static void gathers_while_a_sync_is_under_way(void **state)
+{
+	(void)state;
+	run(records_are_shared, 1);
+}
+
 static void merges_what_is_written_over(void **state)
 {
 	(void)state;
@@ -516,6 +565,7 @@ int main(void)
 		cmocka_unit_test(does_not_go_back_to_older_rows),
 		cmocka_unit_test(merges_what_is_written_over),
 		cmocka_unit_test(tells_when_it_is_written_and_durable),
+		cmocka_unit_test(gathers_while_a_sync_is_under_way),
 		cmocka_unit_test(never_gives_an_id_twice),
 		cmocka_unit_test(reads_like_a_sorted_array),
 	};

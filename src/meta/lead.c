@@ -25,6 +25,8 @@ static struct rpc_gate unsettled(struct serve *v, uint64_t seen, bool sync)
 
 struct rpc_gate serve_gate(struct serve *v, uint64_t seen, bool sync)
 {
+	if (!sync && seen > 0)
+		shard_want_written(v->sh, seen);
 	if (replicate_may_read(v->r) || seen > v->sealed)
 		return (struct rpc_gate){ seen, sync ? RPC_SYNCED : RPC_WRITTEN };
 	return unsettled(v, seen, sync);

@@ -28,6 +28,12 @@ void shard_want_sync(struct shard *sh, struct shard_call *c)
 	db_want_sync(sh->db);
 }
 
+void shard_want_written(struct shard *sh, uint64_t seen)
+{
+	if (seen == db_seen(sh->db))
+		db_want_written(sh->db);
+}
+
 uint64_t shard_seen(const struct shard *sh)
 {
 	return db_seen(sh->db);
@@ -52,6 +58,8 @@ int shard_settle(struct shard *sh, const struct shard_call *c, uint64_t until_ns
 {
 	uint64_t index = db_seen(sh->db);
 
+	if (!c->sync)
+		shard_want_written(sh, index);
 	for (;;) {
 		int rc = sh->failed;
 

@@ -137,6 +137,8 @@ struct db *shard_db(struct shard *sh);
 int shard_writable(const struct shard *sh, struct shard_call *c);
 int shard_may_free(const struct shard *sh, struct shard_call *c);
 void shard_want_sync(struct shard *sh, struct shard_call *c); /* before shard_keep() */
+/* Somebody waits for seen to be written, and not for its sync. */
+void shard_want_written(struct shard *sh, uint64_t seen);
 /* 0: the request is new; 1: it was answered, with first; or an error. */
 int shard_recall(struct shard *sh, struct shard_call *c, uint16_t op, uint64_t *ret_first);
 void shard_keep(struct shard *sh, const struct shard_call *c, uint16_t op, uint64_t first);
