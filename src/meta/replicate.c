@@ -65,12 +65,15 @@ static PARKS int tick_run(void *arg)
 	struct replicate *r = arg;
 	int rc = 0;
 
+	r->ticks = true;
 	while (rc == 0) {
 		bool alone = r->core.n_peers == 0 && r->core.state.now == REPLICA_PRIMARY;
 
 		fiber_note(0, "replica: waits for the next tick");
 		rc = fiber_sleep(sys_after(r->sys,
 			alone ? REPLICATE_ALONE_TICK_NS : r->limits.heartbeat_ns / 2));
+		r->ticks = rc == 0;
+		say_answer_all(r);
 		if (rc == 0)
 			replicate_step(r, &ev);
 		if (rc == 0 && !r->ended)

@@ -20,6 +20,8 @@ enum {
 	PEER_QUEUED_AWAY_MAX = 16,            /* while there is no connection */
 	PEER_UNDER_WAY_BYTES_MAX = 4 << 20,   /* unanswered */
 	PEER_UNDER_WAY_MAX = 256,
+	SAY_LATER_MAX = 32,                   /* whose answers wait for the next tick */
+	SAY_LATER_BYTES_MAX = 64 << 10,       /* each; a larger one is answered at once */
 	PEER_BATCH_BYTES_MAX = 1 << 20,       /* an append of more goes as several */
 };
 #define REPLICATE_COORD_NS    SYS_SEC         /* for one question */
@@ -139,6 +141,9 @@ struct replicate {
 	bool scribe_busy;
 	struct waitq scribe, quiet; /* quiet: nothing is left for the scribe, nobody is inside */
 	uint32_t n_inside;          /* messages on their way in */
+	struct rpc_request later[SAY_LATER_MAX]; /* taken, and not answered yet */
+	uint32_t n_later;
+	bool ticks;                 /* there is a next tick */
 
 	/* mark, coord, nodes */
 	struct mark_file mark;
@@ -208,6 +213,7 @@ PARKS int coord_knows(struct replicate *r, bool *ret_known, struct err_note *not
 
 /* ---- replicate_say.c ---- */
 void taken_unref(struct taken *t); /* NULL is fine */
+void say_answer_all(struct replicate *r); /* those that were taken */
 
 /* ---- replicate_peer.c ---- */
 void peers_set(struct replicate *r); /* after r->nodes has changed */

@@ -22,7 +22,7 @@ struct say {
 	struct msg_replica_say body;
 	struct rpc_call call;
 };
-enum { PEER_IDLE_MAX = 16, SAY_ROOM_BYTES = 512 };
+enum { PEER_IDLE_MAX = 64, SAY_ROOM_BYTES = 512 };
 
 /* ---- words ---- */
 static struct say *say_new(struct peer *p)

@@ -64,6 +64,22 @@ static int decode(struct replicate *r, const struct rpc_request *req, struct tak
 	return rc;
 }
 
+/* Of an append or an ack the sender awaits an ack or nothing; that it was taken only tells him that
+ * the connection lives.  So such answers go together, instead of waking him one by one. */
+static bool answers_later(const struct replicate *r, const struct taken *t)
+{
+	return r->ticks && t->len <= SAY_LATER_BYTES_MAX && t->msg.sent_ns == 0 &&
+	       (t->msg.kind == REPLICA_APPEND || t->msg.kind == REPLICA_ACK);
+}
+
+void say_answer_all(struct replicate *r)
+{
+	for (uint32_t i = 0; i < r->n_later; i++)
+		rpc_reply_ok(&r->later[i], RPC_NOW);
+	r->n_later = 0;
+}
+
+/* 0: it is answered, or will be. */
 static PARKS int take(struct replicate *r, struct rpc_request *req, struct err_note *note)
 {
 	struct replica_event ev = { .kind = REPLICA_EV_MSG };
@@ -79,6 +95,12 @@ static PARKS int take(struct replicate *r, struct rpc_request *req, struct err_n
 		r->handling = t;
 		replicate_step(r, &ev);
 		r->handling = NULL;
+		if (r->n_later == SAY_LATER_MAX || !answers_later(r, t))
+			say_answer_all(r);
+		if (answers_later(r, t))
+			r->later[r->n_later++] = *req;
+		else
+			rpc_reply_ok(req, RPC_NOW);
 	}
 	taken_unref(t);
 	return rc;
@@ -91,11 +113,9 @@ void replicate_on_say(struct replicate *r, struct rpc_request *req)
 
 	r->n_inside++;
 	rc = take(r, req, &note);
-	if (rc == 0)
-		rpc_reply_ok(req, RPC_NOW);
-	else if (rc == E_CLOSED || rc == E_CANCELED)
+	if (rc == E_CLOSED || rc == E_CANCELED)
 		rpc_drop(req);
-	else
+	else if (rc < 0)
 		rpc_reply_error(req, rc, &note, RPC_NOW);
 	if (--r->n_inside == 0)
 		waitq_wake_all(&r->quiet);
