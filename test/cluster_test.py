@@ -5,6 +5,8 @@ client as more than a delay: what was acknowledged is there, and the history is 
 
   cluster_test.py --kills N      N kills of random processes, then the same judgement
   cluster_test.py --etcd-stop S  all of etcd stopped for S seconds under load: no error
+  cluster_test.py --calm S       S seconds beside as many busy processes as make this machine slow:
+                                 nobody is taken for dead
   cluster_test.py --failover N   N kills of the primary: how long each took, as JSON at the end"""
 import argparse
 import json
@@ -324,6 +326,33 @@ def etcd_stop(seconds):
     return work
 
 
+HOGS = 12
+
+
+def calm(seconds):
+    """No false alarm: the epoch stays, and nobody falls out of the set."""
+    def look(cluster):
+        seen = json.loads(cluster.wadi("--json", "shard", "status").stdout)
+        return seen["epoch"], tuple(r["in_sync"] for r in seen["replicas"])
+
+    def work(cluster, load):
+        hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(HOGS)]
+        try:
+            before, end, alarms = look(cluster), time.monotonic() + seconds, 0
+            while time.monotonic() < end:
+                load.progress(10)
+                now = look(cluster)
+                alarms, before = alarms + (now != before), now
+        finally:
+            for hog in hogs:
+                hog.kill()
+                hog.wait()
+        print(f"{alarms} false alarms in {seconds:.0f} s beside {HOGS} busy processes, load "
+              f"{os.getloadavg()[0]:.0f}; the canary was late {len(load.late)} times, at most "
+              f"{max((w - s - 0.02 for s, w in load.late), default=0) * 1e3:.0f} ms")
+    return work
+
+
 def failovers(n, took):
     """Appends the milliseconds from each kill to the first acknowledged change that was begun after
     it; None where this machine itself was late, which the canary knows."""
@@ -359,6 +388,7 @@ def main():
     options.add_argument("--kills", type=int)
     options.add_argument("--etcd-stop", type=float)
     options.add_argument("--failover", type=int)
+    options.add_argument("--calm", type=float)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("names", nargs="*")
     o = options.parse_args()
@@ -366,6 +396,8 @@ def main():
         sys.exit(long_run(kills(o.kills, o.seed)))
     if o.etcd_stop:
         sys.exit(long_run(etcd_stop(o.etcd_stop)))
+    if o.calm:
+        sys.exit(long_run(calm(o.calm)))
     if o.failover:
         took = []
         code = long_run(failovers(o.failover, took))

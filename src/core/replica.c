@@ -18,6 +18,8 @@ const struct replica_limits replica_limits_default = {
 	.stagger_ns = 10 * MS,
 	.drift_ppm = 1000,
 	.silent_ns = 150 * MS,
+	.patient_ns = 400 * MS,
+	.lapses_ns = 15000 * MS,
 	.slow_ns = 500 * MS,
 	.resend_ns = 30 * MS,
 	.backoff_ns = 200 * MS,
@@ -245,6 +247,26 @@ static void start(struct replica *r, const struct replica_start *s)
 		sm_move(&r->state, REPLICA_ROTTEN);
 	}
 	replica_read(r);
+}
+
+void replica_lapse(struct replica *r, uint64_t silent_ns)
+{
+	if (r->now_ns - r->lapses_since_ns > r->limits.lapses_ns) {
+		bool old = r->now_ns - r->lapses_since_ns > 2 * r->limits.lapses_ns;
+
+		r->lapse_before_ns = old ? 0 : r->lapse_ns;
+		r->lapse_ns = 0;
+		r->lapses_since_ns = r->now_ns;
+	}
+	if (silent_ns <= r->limits.patient_ns)
+		r->lapse_ns = most(r->lapse_ns, silent_ns);
+}
+
+uint64_t replica_patience_ns(const struct replica *r, uint64_t least_ns)
+{
+	uint64_t twice_ns = 2 * most(r->lapse_ns, r->lapse_before_ns);
+
+	return most(least_ns, least(twice_ns, r->limits.patient_ns));
 }
 
 /* Nobody is silent only because we were not looking. */

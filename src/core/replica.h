@@ -44,6 +44,10 @@ struct replica_limits {
 	uint64_t stagger_ns; /* later for each place in the set, so that one goes first */
 	uint32_t drift_ppm;  /* by which any clock is wrong at most */
 	uint64_t silent_ns;  /* a member that is silent so long is removed */
+	/* Where those who live have been late, twice that is waited instead of guard_ns and
+	 * silent_ns: on a machine with too much to do it is no sign of death.  At most patient_ns;
+	 * who was late longer was away.  Remembered for one to two lapses_ns. */
+	uint64_t patient_ns, lapses_ns;
 	uint64_t slow_ns;    /* one that holds back commits so long, too */
 	uint64_t resend_ns;  /* without an answer to an append */
 	uint64_t backoff_ns; /* before a removed one is admitted again; doubles each time */
@@ -254,6 +258,8 @@ struct replica {
 	bool found;        /* matched is known in this epoch */
 	uint64_t matched;  /* records that are also in the leader's log */
 	uint64_t heard_ns; /* last sign of the leader, or since when to wait for one */
+	/* the longest silence of one who was alive, since then and in the time before */
+	uint64_t lapses_since_ns, lapse_ns, lapse_before_ns;
 	/* coord */
 	uint64_t op, ops; /* under way or 0; counter */
 	bool read_wanted, swapping;

@@ -200,6 +200,7 @@ void replica_follow(struct replica *r, const struct replica_msg *m)
 {
 	if (!obeys(r, m))
 		return;
+	replica_lapse(r, r->now_ns - r->heard_ns);
 	r->heard_ns = r->now_ns;
 	r->asking = false;
 	if (m->kind == REPLICA_HEARTBEAT) {

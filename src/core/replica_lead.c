@@ -143,6 +143,7 @@ void replica_lead_ack(struct replica *r, const struct replica_msg *m)
 		return;
 	if (m->from.incarnation > p->incarnation)
 		forget(r, p, m->from.incarnation); /* (L1), R10 */
+	replica_lapse(r, r->now_ns - p->seen_ns);
 	p->seen_ns = r->now_ns;
 	p->heard_ns = most(p->heard_ns, least(m->sent_ns, r->now_ns));
 	p->flags = m->flags;

@@ -36,6 +36,9 @@ struct replica_peer *replica_peer(struct replica *r, uint64_t id); /* NULL: not 
 bool replica_at(const struct replica *r, uint64_t index, struct replica_place *ret_place);
 bool replica_holds(const struct replica *r, struct replica_place place);
 void replica_report(struct replica *r, enum replica_report what, uint64_t from, uint64_t to);
+/* Somebody spoke who was silent for so long; how long to wait for one, at least least_ns. */
+void replica_lapse(struct replica *r, uint64_t silent_ns);
+uint64_t replica_patience_ns(const struct replica *r, uint64_t least_ns);
 void replica_mark(struct replica *r, uint64_t epoch, uint64_t sound_boot);
 uint64_t replica_epoch(const struct replica *r); /* the highest seen, durable or not */
 void replica_read(struct replica *r);            /* now, or when coord's last answer has come */

@@ -70,7 +70,7 @@ static uint64_t patience_ns(const struct replica *r)
 
 	while (rank < r->config.in_sync.n && r->config.in_sync.ids[rank] != r->self.id)
 		rank++;
-	return r->limits.guard_ns + rank * r->limits.stagger_ns;
+	return replica_patience_ns(r, r->limits.guard_ns) + rank * r->limits.stagger_ns;
 }
 
 static bool suspects(const struct replica *r)

@@ -43,7 +43,7 @@ static bool is_slow(struct replica *r, struct replica_peer *p)
 
 static bool is_silent(const struct replica *r, const struct replica_peer *p)
 {
-	return r->now_ns - p->seen_ns > r->limits.silent_ns;
+	return r->now_ns - p->seen_ns > replica_patience_ns(r, r->limits.silent_ns);
 }
 
 static bool is_unfit(const struct replica_peer *p)

@@ -265,6 +265,39 @@ static void a_member_takes_over_by_one_swap(void **state)
 	assert_int_equal(g.r.state.now, REPLICA_LEARNER);
 }
 
+static void who_was_late_is_waited_for_longer(void **state)
+{
+	static struct rig g;
+
+	begin(&g, 10, BOOT, false);
+	heartbeat(&g, B, 1);
+	tick(&g, 90);
+	heartbeat(&g, B, 1); /* lived */
+	tick(&g, 170);
+	assert_null(done(&g, REPLICA_DO_READ));
+	tick(&g, 10);
+	assert_non_null(done(&g, REPLICA_DO_READ));
+	/* not for ever */
+	begin(&g, 10, BOOT, false);
+	heartbeat(&g, B, 1);
+	tick(&g, 90);
+	for (int ms = 0; ms < 31000; ms += 20) {
+		heartbeat(&g, B, 1);
+		tick(&g, 20);
+	}
+	tick(&g, 90);
+	assert_non_null(done(&g, REPLICA_DO_READ));
+	/* a primary waits so for a member */
+	lead(&g, 10);
+	say(&g, REPLICA_EV_SYNCED, g.log[11]);
+	tick(&g, 140);
+	ack(&g, C, 11, 0, REPLICA_SOUND);
+	tick(&g, 280);
+	assert_null(done(&g, REPLICA_DO_SWAP));
+	tick(&g, 10);
+	assert_non_null(done(&g, REPLICA_DO_SWAP));
+}
+
 static void a_lower_epoch_is_refused_and_a_higher_one_deposes(void **state)
 {
 	static struct rig g;
@@ -662,6 +695,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(commits_what_all_have_written),
 		cmocka_unit_test(a_member_takes_over_by_one_swap),
+		cmocka_unit_test(who_was_late_is_waited_for_longer),
 		cmocka_unit_test(a_lower_epoch_is_refused_and_a_higher_one_deposes),
 		cmocka_unit_test(one_epoch_and_index_has_one_record),
 		cmocka_unit_test(an_unanswered_swap_counts_until_its_revision_is_consumed),
