@@ -6,6 +6,7 @@ CELLS is the table.  docs/promises.md is made from it (promises_test.py --doc > 
 and compared; a cell that a test with real processes can show is a test here, named event__kind; the
 others name who else shows them, or what they wait for, and are reported as skipped."""
 import glob
+import json
 import mmap
 import os
 import struct
@@ -25,12 +26,13 @@ KINDS = {
     "kept": "kept: `persist` or durable, one copy on a medium",
     "metadata": "metadata: names, buckets, jobs, answers",
     "lineage": "`lineage`",
-    "copies": "`copies=N`, `ec=K+M`",
+    "copies": "`copies=2` of three storage servers",
 }
 EVENTS = {
     "client_dies": "a client dies",
     "storage_dies": "a storage process dies",
     "storage_returns": "... and is started again",
+    "disk_lost": "... and its disk has been emptied",
     "metadata_dies": "the metadata process dies and is started again",
     "all_die": "`wadi serve` dies and is started again",
     "power_cut": "power cut everywhere",
@@ -39,43 +41,50 @@ EVENTS = {
 PUT = "what it had not committed vanishes, the rest stays till its job ends"
 SAME, LOST = "untouched", "`LOST`, never other bytes"
 BACK = "read errors name the server until the deadline; nothing is lost"
+ROT = ("`CORRUPT`, never other bytes, then `LOST` at once, for its server has read it again; all "
+       "other objects are read")
 SIM = "simulation: "   # the scenarios; the promise
 UNIT = "unit test: "   # the file; the promise
 LATER = "later: "
 LINEAGE = LATER + "nothing recomputes files yet; a bucket that asks for it is refused"
-COPIES = LATER + "needs several replicas"
+EC = LATER + "`ec=K+M` is not built; a bucket that asks for it is refused"
 CELLS = {
     "client_dies": {"small": PUT, "memory": PUT, "flash": PUT, "kept": PUT,
-                    "metadata": "its answers are remembered for a retry"},
+                    "metadata": "its answers are remembered for a retry", "copies": PUT},
     "storage_dies": {"small": SAME, "memory": LOST + ", at once where its host is seen",
-                     "flash": BACK, "kept": BACK, "metadata": SAME},
+                     "flash": BACK, "kept": BACK, "metadata": SAME,
+                     "copies": "untouched: read at another one, and written while there are two"},
     "storage_returns": {"small": SAME, "memory": LOST, "flash": "back, whole",
-                        "kept": "back, whole", "metadata": SAME},
+                        "kept": "back, whole", "metadata": SAME,
+                        "copies": "untouched, and it has its copies again"},
+    "disk_lost": {"small": SAME, "memory": SAME, "flash": LOST, "kept": LOST, "metadata": SAME,
+                  "copies": "untouched, and its copies are made again"},
     "metadata_dies": {"small": LOST + ": it is their storage process", "memory": SAME,
                       "flash": SAME, "kept": SAME,
-                      "metadata": "nothing acknowledged is lost"},
+                      "metadata": "nothing acknowledged is lost", "copies": SAME},
     "all_die": {"small": LOST, "memory": LOST, "flash": "back, whole", "kept": "back, whole",
-                "metadata": "nothing acknowledged is lost"},
+                "metadata": "nothing acknowledged is lost", "copies": "back, whole"},
     "power_cut": {"small": SIM + "small; `LOST`", "memory": SIM + "large; `LOST`",
                   "flash": SIM + "large; what was synced is back, else `LOST` or `CORRUPT`",
                   "kept": SIM + "small, large; back, whole",
                   "metadata": SIM + "log, small, jobs; what waited for the sync is kept, the "
-                              "rest is kept or absent, never contradictory"},
+                              "rest is kept or absent, never contradictory",
+                  "copies": SIM + "copies; back, whole"},
     "flipped_bit": {"small": UNIT + "src/meta/shard_test.c; each get compares its checksum: "
                              "`CORRUPT`",
                     "memory": "`CORRUPT` to whoever reads over a network; readers on the host "
                               "look at the memory itself",
-                    "flash": "`CORRUPT`, never other bytes; all other objects are read",
-                    "kept": "`CORRUPT`, never other bytes; all other objects are read",
+                    "flash": ROT, "kept": ROT,
+                    "copies": "read at another one, and repaired from it when it is read or "
+                              "scrubbed; rotten on both it is `LOST`",
                     "metadata": "the shard stops with the file and the place, or takes the older "
                                 "copy of its tree and the log; `wadi fsck` tells what is lost "
                                 "and salvages the rest (`test/fsck_test.py`)"},
 }
 for row in CELLS.values():
-    row.update(lineage=LINEAGE, copies=COPIES)
+    row.update(lineage=LINEAGE)
 MORE = {  # promises of the same table that have no row of their own
-    "fail_over": LATER + "another replica takes over in < 0.5 s: needs several replicas",
-    "repair_from_a_peer": LATER + "a flipped bit is repaired: needs several replicas",
+    "erasure_codes": EC,
 }
 HEAD = """# What is promised
 
@@ -115,8 +124,25 @@ def page():
                 cell = f"{promise} ({where})"
             cells.append("not yet" if cell.startswith(LATER) else cell)
         lines.append(f"| **{text}** | " + " | ".join(cells) + " |\n")
-    later = sorted({c[len(LATER):] for c in (LINEAGE, COPIES, *MORE.values())})
+    later = sorted({c[len(LATER):] for c in (LINEAGE, *MORE.values())})
     return "".join(lines) + TAIL + "; ".join(later) + ".\n"
+
+
+def egroups(server):
+    return glob.glob(os.path.join(server.data, "store", "flash", "eg-*"))
+
+
+def empty(server):
+    for path in egroups(server):
+        os.unlink(path)
+
+
+def flip(path, at):
+    with open(path, "r+b") as f:
+        f.seek(at)
+        byte = f.read(1)[0]
+        f.seek(at)
+        f.write(bytes([byte ^ 1]))
 
 
 class Event(SharedHouseTest):
@@ -291,6 +317,31 @@ class StorageReturns(Event):
         self.nothing_acknowledged_is_lost()
 
 
+class DiskLost(Event):
+    @classmethod
+    def event(cls):
+        flash = cls.servers[2]
+        flash.kill()
+        empty(flash)
+        flash.start()
+        cls.house.up(2)
+
+    def test_disk_lost__small(self):
+        self.reads("small")
+
+    def test_disk_lost__memory(self):
+        self.reads("memory")
+
+    def test_disk_lost__flash(self):
+        self.lost("flash")
+
+    def test_disk_lost__kept(self):
+        self.lost("kept")
+
+    def test_disk_lost__metadata(self):
+        self.nothing_acknowledged_is_lost()
+
+
 class MetadataDies(Event):
     @classmethod
     def event(cls):
@@ -349,21 +400,15 @@ class FlippedBit(Event):
         """In the first egroup of each domain: that is where the first objects are."""
         cls.client("put", "files", "before", MIB, 4)
         cls.servers[2].stop()
-        for path in glob.glob(os.path.join(cls.servers[2].data, "store", "flash", "eg-*")):
-            cls.flip(path, 2 * MIB)
+        for path in egroups(cls.servers[2]):
+            flip(path, 2 * MIB)
         cls.servers[2].start()
         cls.house.up(2)
 
-    @staticmethod
-    def flip(path, at):
-        with open(path, "r+b") as f:
-            f.seek(at)
-            byte = f.read(1)[0]
-            f.seek(at)
-            f.write(bytes([byte ^ 1]))
-
     def corrupt(self, kind):
-        self.fails(kind, "CORRUPT")
+        """Its server is asked to read it again once somebody has met it."""
+        self.fails(kind, "CORRUPT", "LOST")
+        until("it is called lost", lambda: self.fails(kind, "CORRUPT", "LOST")[0].name == "LOST")
         bucket, size = self.PLACES[kind]
         self.client("put", bucket, "more", size, 8)
         self.assertEqual(self.client.get(bucket, "more"), (size, 8))
@@ -410,12 +455,12 @@ class FlippedBit(Event):
         log = max(glob.glob(os.path.join(meta.data, "meta", "log", "*.log")))
         with open(log, "rb") as f:
             end = len(f.read().rstrip(b"\0"))
-        self.flip(log, end - 40)
+        flip(log, end - 40)
         meta.start(wait=False)
         self.assertEqual(meta.process.wait(30 * PATIENCE), 1)
         meta.ready.close()
         self.assertRegex(meta.said(), r"checksum.*\.log: record \d+ at byte \d+ is damaged")
-        self.flip(log, end - 40)
+        flip(log, end - 40)
         tree = os.path.join(meta.data, "meta", "tree")
         with open(tree, "r+b") as f:
             size = os.path.getsize(tree)
@@ -428,6 +473,193 @@ class FlippedBit(Event):
         self.assertIn("b19", self.house.wadi("ls").stdout.decode().split())
 
 
+class Copied(SharedHouseTest):
+    """Objects of two copies on three storage servers; then the event."""
+    SIZE = 3 * MIB
+
+    @classmethod
+    def furnish(cls):
+        cls.meta = cls.house.server("meta", "meta")
+        cls.stores = [cls.house.server(f"flash{i}", "store", "--meta", cls.meta.url, "--flash",
+                                       "128M") for i in range(3)]
+        cls.house.up(3)
+        cls.client = cls.house.client(timeout_ms=10000)
+        cls.client("bucket", "copied", "copies=2")
+        cls.client("put", "copied", "k", cls.SIZE, 5)
+        cls.client("put", "copied", "other", cls.SIZE, 6)
+        cls.event()
+
+    @classmethod
+    def places(cls, seed=5):
+        """Each file with the first bytes of an object, and where: two, on two servers."""
+        found, begin = [], struct.pack("<QQ", seed, cls.SIZE)
+        for server in cls.stores:
+            for path in egroups(server):
+                with open(path, "rb") as f:
+                    at = f.read().find(begin)
+                if at >= 0:
+                    found.append((server, path, at))
+        return found
+
+    def reads(self):
+        self.assertEqual(self.client.get("copied", "k"), (self.SIZE, 5))
+        self.assertEqual(self.client.get("copied", "other"), (self.SIZE, 6))
+
+    def writes(self):
+        self.client("put", "copied", "more", self.SIZE, 8)
+        self.assertEqual(self.client.get("copied", "more"), (self.SIZE, 8))
+
+    def each_copy_is_read(self):
+        """From one server while the others are stopped."""
+        for server, _, _ in self.places():
+            others = [s for s in self.stores if s is not server]
+            for other in others:
+                other.pause()
+            try:
+                self.assertEqual(self.client.get("copied", "k"), (self.SIZE, 5))
+            finally:
+                for other in others:
+                    other.resume()
+
+    def scrub(self):
+        done = self.house.wadi("--json", "fsck")
+        return done.returncode, json.loads(done.stdout)
+
+
+class CopiedClientDies(Copied):
+    @classmethod
+    def event(cls):
+        victim = cls.house.client()
+        victim("put", "copied", "whole", cls.SIZE, 7)
+        victim("open", "copied", "half", 8, 8 * MIB)
+        victim("write", 5 * MIB)
+        victim.kill()
+
+    def test_client_dies__copies(self):
+        self.reads()
+        self.assertEqual(self.client.get("copied", "whole"), (self.SIZE, 7))
+        self.assertEqual(self.client.fails("get", "copied", "half").name, "NOTFOUND")
+
+
+class CopiedStorageDies(Copied):
+    """One that has the object: killed, then started again."""
+    @classmethod
+    def event(cls):
+        cls.victim = cls.places()[0][0]
+        cls.victim.kill()
+
+    def test_storage_dies__copies(self):
+        began = time.monotonic()
+        self.reads()
+        self.assertLess(time.monotonic() - began, 5 * PATIENCE)
+        self.writes()
+
+    def test_storage_returns__copies(self):
+        self.victim.start()
+        self.house.up(3)
+        self.assertEqual(self.scrub()[1]["rotten"], 0)
+        self.each_copy_is_read()
+
+
+class CopiedDiskLost(Copied):
+    @classmethod
+    def event(cls):
+        victim = cls.places()[0][0]
+        victim.kill()
+        empty(victim)
+        victim.start()
+        cls.house.up(3)
+
+    def test_disk_lost__copies(self):
+        self.reads()
+        until("two copies of each", lambda: len(self.places()) == 2 == len(self.places(6)))
+        until("that are whole", lambda: self.scrub()[1]["rotten"] == 0)
+        self.each_copy_is_read()
+
+
+class CopiedMetadataDies(Copied):
+    """Alone, and later with everybody else."""
+    @classmethod
+    def event(cls):
+        cls.meta.kill()
+        cls.meta.start()
+        cls.house.up(3)
+
+    def test_metadata_dies__copies(self):
+        self.reads()
+        self.writes()
+        self.each_copy_is_read()
+
+    def test_all_die__copies(self):
+        everybody = [self.meta, *self.stores]
+        for server in everybody:
+            server.kill()
+        for server in everybody:
+            server.start()
+        self.house.up(3)
+        self.reads()
+        self.writes()
+        self.each_copy_is_read()
+
+
+class CopiedFlippedBit(Copied):
+    @classmethod
+    def event(cls):
+        _, path, at = cls.places()[0]
+        flip(path, at + MIB)
+
+    def test_flipped_bit__copies(self):
+        self.reads()
+        self.repaired_by_a_scrub()
+        self.repaired_for_a_reader()
+
+    def repaired_by_a_scrub(self):
+        """Nobody has to read it."""
+        for _, path, at in self.places(6)[:1]:
+            flip(path, at + MIB)
+        code, said = self.scrub()
+        self.assertEqual((code, said["clean"], said["rotten"]), (1, True, 0))
+        self.assertGreaterEqual(said["extents_found"], 1)
+        self.assertGreaterEqual(said["extents"], 4)
+        self.assertEqual(self.scrub()[0], 0)
+
+    def repaired_for_a_reader(self):
+        """It is met when the other copy cannot be asked."""
+        server, path, at = self.places()[0]
+        others = [s for s in self.stores if s is not server]
+        met, repaired = server.said().count("not what was"), self.house.status()["copied_bytes"]
+        flip(path, at + MIB)
+        for other in others:
+            other.pause()
+        self.client("timeout", int(500 * PATIENCE))
+        until("it is met", lambda: self.client.fails("get", "copied", "k") and
+              server.said().count("not what was") > met)
+        for other in others:
+            other.resume()
+        self.client("timeout", int(10000 * PATIENCE))
+        self.house.up(3)
+        until("it is repaired", lambda: self.house.status()["copied_bytes"] > repaired, 40)
+        self.each_copy_is_read()
+
+
+class CopiedFlippedBits(Copied):
+    @classmethod
+    def event(cls):
+        for _, path, at in cls.places():
+            flip(path, at + MIB)
+
+    def test_flipped_bit__copies_on_both(self):
+        code, said = self.scrub()
+        self.assertEqual((code, said["clean"], said["rotten"]), (1, False, 2))
+        self.assertEqual(self.client.fails("get", "copied", "k").name, "LOST")
+        self.assertEqual(self.house.status()["unrepaired"], 1)
+        self.assertEqual(self.client.get("copied", "other"), (self.SIZE, 6))
+        self.writes()
+        self.client("delete", "copied", "k")
+        self.assertEqual(self.house.status()["unrepaired"], 0)
+        self.assertEqual(self.scrub()[0], 0)
+
+
 class NotYet(unittest.TestCase):
     """What no test with real processes can show, each with its reason."""
 
@@ -437,7 +669,8 @@ class NotYet(unittest.TestCase):
             self.assertEqual(f.read(), page(), "run test/promises_test.py --doc")
 
     def test_every_cell_is_here(self):
-        shown = {name for case in (*Event.__subclasses__(), NotYet) for name in dir(case)}
+        shown = {name for case in (*Event.__subclasses__(),
+                                       *Copied.__subclasses__(), NotYet) for name in dir(case)}
         for event, row in CELLS.items():
             self.assertEqual(set(row), set(KINDS))
             for kind in row:

@@ -197,6 +197,7 @@ static void do_bucket(char **a)
 	o.exists_ok = (uint32_t)option(a, "exists_ok", 0);
 	o.ttl_ms = option(a, "ttl", 0);
 	o.quota_bytes = option(a, "quota", 0);
+	o.copies = (uint32_t)option(a, "copies", 0);
 	result(wadi_bucket_create(w, a[0], &o, NULL));
 }
 

@@ -110,7 +110,7 @@ void cli_fsck_end(struct cli_fsck *v, const struct cli_fsck_sum *s)
 }
 
 /* ---- of a running server ---- */
-enum { SCRUB_POLL_MS = 50, MEND_WAIT_MS = 5000 };
+enum { SCRUB_POLL_MS = 50, MEND_WAIT_MS = 3000 };
 
 /* Of two counts; whose server was started again in between begins at zero. */
 static uint64_t grown(uint64_t before, uint64_t now)
