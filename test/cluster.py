@@ -204,6 +204,10 @@ class Cluster:
         done = self.wadi("--json", "--timeout", "3", "node", "ls", check=False)
         return json.loads(done.stdout) if done.returncode == 0 else None
 
+    def status(self):
+        import json
+        return json.loads(self.wadi("--json", "status").stdout)
+
     def whole(self, seconds=40):
         """Until all nodes that live are in sync and vote; which one leads."""
         def look():

@@ -15,10 +15,11 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 from cluster import PORT, Cluster, Load
-from house import PATIENCE, House, HouseTest, run, until
+from house import FLASH, PATIENCE, Failed, House, HouseTest, run, until
 
 
 class Survival(HouseTest):
@@ -131,6 +132,73 @@ class Ways(HouseTest):
         cluster.wadi("shard", "handover")
         until("another one leads", lambda: cluster.look()["primary"] not in (0, leads.number))
         self.assertEqual(client.get("b", "k"), (100, 8))
+
+    def test_nodes_leave(self):
+        cluster = self.furnish(3, hosts=4)
+        cluster.whole()
+        cluster.grow()
+        until("the fourth stores", lambda: len(cluster.status()["servers"]) == 4)
+        client = cluster.puppet()
+        client("bucket", "two", f"tiers={FLASH}")
+        client("bucket", "one", "lifetime=2", "ttl=3600000", f"tiers={FLASH}")
+        keys = [(bucket, f"k{i}") for bucket in ("two", "one") for i in range(12)]
+        for i, (bucket, key) in enumerate(keys):
+            client("put", bucket, key, 1500000, i)
+        client.leave()  # what it may write into is returned
+        dead, leaves = cluster.nodes[3], cluster.nodes[1]
+
+        def held(node):
+            return cluster.look()["nodes"][node.number - 1]["held_bytes"]
+        self.assertGreater(held(dead), 0)
+        self.assertGreater(held(leaves), 0)
+        dead.kill()
+        until("it is missed", lambda: cluster.status()["servers"][3]["state"] != "up")
+        # nobody who reads or writes meanwhile gets an error
+        busy = cluster.puppet()
+        errors, going, n = [], True, 0
+
+        def work():
+            nonlocal n
+            while going:
+                bucket, key = keys[n % len(keys)]
+                try:
+                    busy("put", bucket, f"new{n % 7}", 30000, n)
+                    busy("get", bucket, f"new{n % 7}")
+                except Failed as failed:
+                    errors.append(str(failed))
+                n += 1
+        worker = threading.Thread(target=work)
+        worker.start()
+        self.addCleanup(worker.join)
+        refused = cluster.wadi("node", "rm", str(leaves.number), check=False)
+        self.assertIn(f"wadi node drain {leaves.number} first", refused.stderr)
+        cluster.wadi("node", "drain", str(leaves.number), timeout=60)
+        self.assertEqual(cluster.look()["nodes"][leaves.number - 1]["state"], "drained")
+        self.assertEqual(held(leaves), 0)
+        going = False
+        worker.join()
+        self.assertEqual(errors, [])
+        self.assertGreater(n, 3)
+        leaves.stop()
+        cluster.wadi("node", "rm", str(leaves.number))
+        self.assertEqual([s["server"] for s in cluster.status()["servers"]], [1, 3, 4])
+        # one that is gone for good: what only it had is given up only when that is said aloud
+        refused = cluster.wadi("node", "rm", str(dead.number), check=False)
+        self.assertIn("wadi node rm --force 4", refused.stderr)
+        cluster.wadi("node", "rm", "--force", str(dead.number), timeout=60)
+        client = cluster.puppet()
+        lost = 0
+        for i, (bucket, key) in enumerate(keys):
+            try:
+                self.assertEqual(client.get(bucket, key), (1500000, i))
+            except Failed as failed:
+                self.assertEqual((failed.name, bucket != "two"), ("LOST", True))
+                lost += 1
+        self.assertGreater(lost, 0)
+        until("what has copies has all of them again",
+              lambda: cluster.status()["lacking_bytes"] == 0)
+        leaves.start(wait=False)
+        until("it says that it was removed", lambda: "was removed" in leaves.said())
 
     def at_home(self, cluster, *words, wait=True):
         """wadi as a user of its own runs it on the last host: no options but these."""

@@ -2,10 +2,14 @@
 /* cmd_node.c: node and shard.  The asking is the program's, which knows the servers. */
 #include "cli/commands.h"
 #include "cli/nodes.h"
+#include "cli/os.h"
 #include "cli/words.h"
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Between looks at a node that is drained; for which it may be stuck; without any progress. */
+enum { DRAIN_LOOK_MS = 300, DRAIN_STUCK_MS = 5000, DRAIN_STILL_MS = 300000 };
 
 static const struct cli_admin *admin(const struct cli *c)
 {
@@ -39,7 +43,7 @@ static const char *node_state(const struct cli_nodes *all, const struct cli_node
 	if (n->in_sync)
 		return n->drain ? "in sync, drains" : "in sync";
 	if (n->drain)
-		return "drained";
+		return n->held_bytes == 0 ? "drained" : n->away ? "away, drains" : "drains";
 	if (!n->meta)
 		return "stores";
 	if (all->last == 0)
@@ -68,6 +72,10 @@ static void nodes_json(const struct cli_nodes *all)
 			"in_sync", n->in_sync, "removed", n->removed);
 		uint64_t lag;
 
+		json_object_set_new(j, "drains", json_boolean(n->drain));
+		json_object_set_new(j, "held_bytes", all->storage_known
+			? json_integer((json_int_t)n->held_bytes) : json_null());
+		json_object_set_new(j, "waits", json_string(n->waits));
 		json_object_set_new(j, "lag_records",
 			lag_of(all, n, &lag) ? json_integer((json_int_t)lag) : json_null());
 		json_array_append_new(list, j);
@@ -120,6 +128,15 @@ static void nodes_text(const struct cli *c, const struct cli_nodes *all)
 			n->rack[0] != '\0' ? n->rack : "-");
 		printf("%4" PRIu64 "  %-10s  %-15s  %8s  %-12s  %s\n", n->node, roles_word(n),
 			node_state(all, n), lag, place, n->addr);
+	}
+	for (uint32_t i = 0; i < all->n; i++) {
+		const struct cli_node *n = &all->nodes[i];
+		char size[WORDS_MAX];
+
+		if (n->drain && !n->removed && n->held_bytes > 0)
+			printf("node %" PRIu64 " still has %s%s%s\n", n->node,
+				words_put_size(n->held_bytes, size),
+				n->waits[0] != '\0' ? ": " : "", n->waits);
 	}
 	if (advice != NULL)
 		printf("%s\n", advice);
@@ -213,13 +230,115 @@ static void change(struct cli *c, enum cli_change what, uint64_t to, const char 
 		out_json(json_object());
 }
 
+/* ---- waiting until a node is empty ---- */
+struct draining {
+	struct cli *c;
+	uint64_t node, held_bytes, moved_ms, stuck_ms; /* moved: when something moved last */
+	bool shown;
+};
+
+static const struct cli_node *node_of(const struct cli_nodes *all, uint64_t node)
+{
+	for (uint32_t i = 0; i < all->n; i++)
+		if (all->nodes[i].node == node)
+			return &all->nodes[i];
+	return NULL;
+}
+
+static void drain_line(struct draining *d, const struct cli_node *n)
+{
+	char line[256], size[WORDS_MAX];
+
+	if (d->c->quiet || d->c->json || !os_terminal(OS_STDERR))
+		return;
+	snprintf(line, sizeof line, "node %" PRIu64 ": %s to be moved%s%s%.80s", d->node,
+		words_put_size(n->held_bytes, size), n->in_sync ? ", leaves the set" : "",
+		n->waits[0] != '\0' ? "; " : "", n->waits);
+	os_line(line);
+	d->shown = true;
+}
+
+/* 0: empty; 1: go on waiting; or an error that was told. */
+static int drain_look(struct draining *d, const struct cli_nodes *all)
+{
+	const struct cli_node *n = node_of(all, d->node);
+	uint64_t now_ms = os_now_ms();
+	char size[WORDS_MAX], why[512];
+
+	if (n == NULL || !all->storage_known) /* somebody else begins to lead */
+		return 1;
+	if (!n->drain)
+		return cli_fail(d->c, NULL, WADI_E_CONFLICT, "it is not drained any more", NULL),
+		       WADI_E_CONFLICT;
+	if (n->held_bytes == 0 && !n->in_sync)
+		return 0;
+	drain_line(d, n);
+	if (n->held_bytes != d->held_bytes || !n->stuck)
+		d->stuck_ms = now_ms;
+	if (n->held_bytes != d->held_bytes)
+		d->moved_ms = now_ms;
+	d->held_bytes = n->held_bytes;
+	if (now_ms - d->stuck_ms < DRAIN_STUCK_MS && now_ms - d->moved_ms < DRAIN_STILL_MS)
+		return 1;
+	snprintf(why, sizeof why, "%s are still on node %" PRIu64 ": %s",
+		words_put_size(n->held_bytes, size), d->node,
+		n->waits[0] != '\0' ? n->waits : "they do not move");
+	cli_fail(d->c, NULL, WADI_E_UNAVAILABLE, why,
+		"it goes on by itself when that changes: wadi node ls; wadi node drain --undo "
+		"lets the node take part again");
+	return WADI_E_UNAVAILABLE;
+}
+
+static void drain_wait(struct cli *c, uint64_t node)
+{
+	struct draining d = { .c = c, .node = node, .moved_ms = os_now_ms(),
+		.stuck_ms = os_now_ms() };
+	uint64_t limit_ms = cli_timeout_ms(c), began_ms = os_now_ms();
+	struct err_note note = { "" };
+	int rc = 1;
+
+	while (rc > 0) {
+		struct cli_nodes all;
+		int asked = admin(c)->nodes(c, &all, &note);
+
+		if (asked == 0) {
+			rc = drain_look(&d, &all);
+			free(all.nodes);
+		}
+		if (rc > 0 && ((limit_ms > 0 && os_now_ms() - began_ms >= limit_ms) ||
+				      os_now_ms() - d.moved_ms >= 2 * DRAIN_STILL_MS)) {
+			cli_fail(c, NULL, WADI_E_TIMEOUT, asked < 0 ? note.text
+				: "it is not empty yet", "it goes on: wadi node ls shows how far");
+			rc = WADI_E_TIMEOUT;
+		}
+		if (rc > 0)
+			os_sleep_ms(DRAIN_LOOK_MS);
+	}
+	os_line_wipe();
+	if (rc < 0)
+		return;
+	if (c->json)
+		out_json(json_object());
+	out_note(c, "node %" PRIu64 " is empty: stop it, then wadi node rm %" PRIu64, node, node);
+}
+
 void cmd_node_drain(struct cli *c)
 {
+	struct err_note note = { "" };
 	uint64_t node;
+	int rc;
 
-	if (node_number(c, c->a.pos[0], &node))
-		change(c, c->a.given[O_undo] ? CLI_NODE_UNDRAIN : CLI_NODE_DRAIN, node,
-			c->a.pos[0]);
+	if (!node_number(c, c->a.pos[0], &node))
+		return;
+	if (c->a.given[O_undo]) {
+		change(c, CLI_NODE_UNDRAIN, node, c->a.pos[0]);
+		return;
+	}
+	rc = admin(c)->change(c, CLI_NODE_DRAIN, node, &note);
+	if (rc < 0)
+		failed(c, c->a.pos[0], rc, &note);
+	else
+		drain_wait(c, node);
 }
 
 void cmd_node_rm(struct cli *c)
@@ -227,7 +346,8 @@ void cmd_node_rm(struct cli *c)
 	uint64_t node;
 
 	if (node_number(c, c->a.pos[0], &node))
-		change(c, CLI_NODE_REMOVE, node, c->a.pos[0]);
+		change(c, c->a.given[O_force] ? CLI_NODE_GIVE_UP : CLI_NODE_REMOVE, node,
+			c->a.pos[0]);
 }
 
 /* ---- shard ---- */

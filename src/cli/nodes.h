@@ -8,11 +8,16 @@
 enum { CLI_ADDR_MAX = 256, CLI_LABEL_MAX = 64, CLI_REPLICAS_MAX = 16 };
 struct cli_node {
 	uint64_t node, written; /* written: record; 0: not known */
+	uint64_t held_bytes; /* on its storage, to be moved before it may leave */
+	bool stuck;          /* they do not move without somebody's help */
+	bool away;           /* its storage does not answer */
 	bool meta, store, leads, in_sync, connected, fresh, drain, removed;
+	char waits[CLI_ADDR_MAX]; /* why they do not move; "": they do */
 	char addr[CLI_ADDR_MAX], host[CLI_LABEL_MAX], rack[CLI_LABEL_MAX];
 };
 struct cli_nodes {
 	uint64_t self, primary, last; /* last: record of the one that leads; 0: not known */
+	bool storage_known;           /* held_bytes, away and waits are filled in */
 	bool embedded;                /* a lone node that was never joined */
 	unsigned voters, learners;    /* of the etcd that nodes run; 0: they run none */
 	uint32_t n;
@@ -33,6 +38,7 @@ enum cli_change {
 	CLI_NODE_DRAIN,     /* to: node */
 	CLI_NODE_UNDRAIN,
 	CLI_NODE_REMOVE,
+	CLI_NODE_GIVE_UP,   /* likewise, with what is nowhere else */
 	CLI_SHARD_HANDOVER, /* to: node, 0: whoever is fit */
 	CLI_SHARD_TARGET,   /* to: how many */
 	CLI_SHARD_FORCE,    /* to: node */

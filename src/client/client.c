@@ -4,6 +4,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void on_recall(void *arg, struct rpc_request *r)
+{
+	struct client *c = arg;
+	struct msg_grant_recall m;
+
+	if (msg_grant_recall_get(r->body.p, r->body.len, r->version, &m) < 0) {
+		rpc_reply_error(r, E_CORRUPT, NULL, RPC_NOW);
+		return;
+	}
+	grants_recall(&c->grants, m.server);
+	sys_reached(c->sys, "room returned before its server is emptied");
+	rpc_reply_ok(r, RPC_NOW);
+}
+
+static const struct rpc_op asked_ops[] = { { OP_grant_recall, RPC_INLINE, on_recall } };
+
 PARKS int client_new(struct sys *s, const struct client_opts *o, uint64_t until_ns,
 	struct client **ret_c, struct err_note *note)
 {
@@ -25,6 +41,8 @@ PARKS int client_new(struct sys *s, const struct client_opts *o, uint64_t until_
 		free(c);
 		return rc;
 	}
+	c->asked = (struct rpc_service){ .ops = asked_ops, .n_ops = 1, .arg = c };
+	c->dialog.svc = &c->asked;
 	peers_init(&c->peers, s, &c->group, &c->dialog.hello);
 	grants_init(&c->grants, &c->dialog, &c->peers, &c->work);
 	rc = dialog_connect(&c->dialog, until_ns, note);

@@ -76,7 +76,7 @@ PARKS void dialog_fini(struct dialog *se)
 PARKS static int look(struct dialog *se, enum route_how how, const char *except, uint64_t until_ns,
 	struct err_note *note)
 {
-	struct rpc_connect o = { .group = se->group, .hello = se->hello };
+	struct rpc_connect o = { .svc = se->svc, .group = se->group, .hello = se->hello };
 	struct msg_hello_ok ok;
 	struct rpc_conn *conn;
 	int rc = route_connect(&se->route, &o, how, except, until_ns, &conn, &ok, note);

@@ -43,6 +43,7 @@ struct dialog {
 	char name[256];
 	struct rpc_conn *conn;       /* NULL while there is none */
 	struct fiber_lock connecting;
+	const struct rpc_service *svc; /* what the server may ask; NULL: nothing */
 	bool wait;                   /* try to connect until the deadline, the first time too */
 	bool greeted;                /* was connected once */
 	uint64_t job;                /* that the token stands for */

@@ -183,6 +183,23 @@ void grants_avoid(struct grants *gs, const struct peer *p)
 	}
 }
 
+void grants_recall(struct grants *gs, uint32_t server)
+{
+	list_each(it, &gs->pools) {
+		struct pool *po = container_of(it, struct pool, link);
+
+		list_each(l, &po->parts) {
+			struct part *pa = container_of(l, struct part, link);
+
+			pa->spoiled = pa->spoiled || peer_server(pa->peer) == server;
+			for (uint32_t i = 0; i < pa->n_copies; i++)
+				pa->spoiled = pa->spoiled ||
+					peer_server(pa->copies[i].peer) == server;
+		}
+	}
+	grants_tidy(gs);
+}
+
 /* One at a time for a pool; others wait and look again. */
 PARKS static int pool_ask(struct grants *gs, struct pool *po, uint64_t bytes, bool ahead,
 	uint64_t until_ns, struct err_note *note)

@@ -24,6 +24,7 @@ struct client {
 	struct dialog dialog;
 	struct peers peers;
 	struct grants grants;
+	struct rpc_service asked;    /* what servers may ask */
 	struct list buckets;         /* names resolved lately, latest use first */
 	uint32_t n_buckets;
 };

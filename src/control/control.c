@@ -167,6 +167,8 @@ PARKS static int take_in(struct control *ctl, const struct control_opts *o, stru
 	rc = fiber_start(&ctl->fibers, "control", tick, ctl);
 	if (rc == 0)
 		rc = fiber_start(&ctl->fibers, "repair", repair_run, ctl);
+	if (rc == 0)
+		rc = fiber_start(&ctl->fibers, "drain", drain_run, ctl);
 	return rc < 0 ? err_set(note, rc, "no fiber left") : 0;
 }
 
@@ -175,6 +177,8 @@ static PARKS void end(void *arg)
 	struct control *ctl = arg;
 
 	check(list_empty(&ctl->conn_list));
+	if (ctl->here != NULL)
+		*ctl->here = NULL;
 	group_cancel(&ctl->fibers);
 	(void)group_wait(&ctl->fibers);
 	if (shard_failed(ctl->sh) == 0)
@@ -205,6 +209,7 @@ static PARKS int begin(const void *arg, struct serve *v, void **ret_guest, struc
 	ctl->fence_ns = ns_of(o->fence_ms, LIMIT_STORE_FENCE_MS);
 	ctl->born_ns = ctl->ticked_ns = ctl->saved_ns = sys_now_ns(ctl->sys);
 	ctl->copies = o->copies;
+	ctl->here = o->here;
 	list_init(&ctl->conn_list);
 	list_init(&ctl->jobs);
 	waitq_init(&ctl->repair.wake);
@@ -214,6 +219,8 @@ static PARKS int begin(const void *arg, struct serve *v, void **ret_guest, struc
 		end(ctl);
 		return rc;
 	}
+	if (ctl->here != NULL)
+		*ctl->here = ctl;
 	*ret_guest = ctl;
 	return 0;
 }

@@ -48,9 +48,12 @@ struct conn {
 	struct principal who;
 	struct session *session;
 	uint64_t number;        /* ascends with the connections that were let in */
+	uint64_t recalled_ns;   /* it answered that it returns what it does not need (drain.c) */
 	uint32_t n_asking;      /* requests that wait for the end of its job */
 };
 
+/* Why a server that is to be emptied is not yet; the last ones are worse. */
+enum drain_stuck { DRAIN_MOVES, DRAIN_GRANTS, DRAIN_AWAY, DRAIN_SERVERS, DRAIN_ROOM };
 struct device_note { uint8_t device, tier; uint64_t pinned_bytes; };
 struct server {
 	struct control *ctl;
@@ -66,6 +69,8 @@ struct server {
 		uint64_t ended, extents, bytes, found, ended_ms; /* ended: a number of a scrub */
 		uint32_t rotten;
 	} scrub; /* as its last heartbeat said */
+	uint64_t drain_ns;      /* since when it is to be emptied, as seen here; 0: it is not */
+	enum drain_stuck stuck, stuck_next; /* as the last plan saw; as this one has seen so far */
 	uint32_t cpu_permille, n_devices;
 	struct device_note devices[LIMIT_DEVICES_MAX];
 };
@@ -108,6 +113,7 @@ struct control {
 	struct server *servers[LIMIT_SERVERS_MAX + 1]; /* by number; 0 is none */
 	struct repairing repair;
 	uint64_t scrub; /* number of the last that was asked for here; 0: none was */
+	struct control **here;
 	struct control_copies *copies; /* for those who look on; may be NULL */
 };
 
@@ -159,6 +165,7 @@ void servers_lost(struct control *ctl, struct rpc_conn *c);
 void servers_scrub(struct control *ctl);
 void servers_scrubbed(const struct control *ctl, struct msg_scrub_ok *ret);
 void tiers_have(const struct control *ctl, struct hints_tier ret_have[TIER_COUNT]);
+void server_give_up(struct server *s); /* it is removed: its connection ends */
 rpc_handler on_store_register, on_heartbeat;
 PARKS int drops_run(void *arg); /* the fiber of a struct server */
 
@@ -182,6 +189,9 @@ PARKS int repair_run(void *control); /* the fiber */
 rpc_handler on_extent_bad;
 bool repair_reaches(const struct control *ctl, uint32_t server); /* it is up and connected */
 void repair_tell(const struct control *ctl, struct control_copies *ret_copies);
+
+/* ---- drain.c ---- */
+PARKS int drain_run(void *control); /* a fiber */
 
 /* ---- status.c ---- */
 rpc_handler on_status;

@@ -22,6 +22,8 @@ enum {
 	PLAN_STEP = 512,     /* egroups */
 	COPY_MS = 120000,
 	SETTLE_MS = 30000,
+	MOVE_BYTES = 256 << 20,
+	MOVES_RANK = ROOM_MEMBERS_MAX + 1, /* of what has its copies; others': how many they have */
 	SOURCES_MAX = 4,
 	SOURCE_BYTES = SOURCES_MAX * 1100,
 };
@@ -40,7 +42,9 @@ struct round {
 	struct control *ctl;
 	struct shard_call c;       /* whether something has to be synced first */
 	uint32_t servers[TIER_COUNT]; /* up, with such a device */
-	uint32_t urgent;           /* fewest sound copies of what can be helped; 0: nothing */
+	uint32_t urgent;           /* lowest rank of what can be helped; 0: nothing */
+	bool refused;              /* there was no room for another copy of the last egroup */
+	uint64_t moving_bytes;     /* that are to be moved with this plan */
 	bool checking;             /* some server is to be asked for all that it should have */
 	struct copying flights[FLYING];
 	uint32_t n;
@@ -62,7 +66,24 @@ static bool is_whole(const struct control *ctl, const struct room_member_info *m
 	return m->walk != 0 && m->walk <= ctl->repair.ended;
 }
 
-static struct repair_egroup view_of(const struct round *r, const struct room_egroup_info *info)
+/* Whether some writer was told of this member and of no other that has its bytes. */
+static bool is_needed(const struct control *ctl, uint64_t egroup,
+	const struct room_egroup_info *info, uint8_t member)
+{
+	if (room_egroup_grant(large_room(ctl->sh), egroup, 0) == 0)
+		return false;
+	for (uint8_t i = 0; i < info->n_members; i++) {
+		const struct room_member_info *m = &info->members[i];
+
+		if (i != member && m->state == ROOM_MEMBER_IN && !m->late &&
+			!large_server(ctl->sh, m->server)->gone)
+			return false;
+	}
+	return true;
+}
+
+static struct repair_egroup view_of(
+	const struct round *r, uint64_t egroup, const struct room_egroup_info *info)
 {
 	struct repair_egroup e = { .copies = info->copies,
 		.soft = info->soft,
@@ -74,7 +95,10 @@ static struct repair_egroup view_of(const struct round *r, const struct room_egr
 		const struct large_server *s = large_server(r->ctl->sh, m->server);
 
 		e.members[i] = (struct repair_member){ .state = m->state,
-			.gone = s == NULL || s->gone,
+			.gone = s == NULL || s->gone ||
+				(m->state == ROOM_MEMBER_FILLING && s->fenced),
+			.leaving = s != NULL && s->drain,
+			.needed = s != NULL && s->drain && is_needed(r->ctl, egroup, info, i),
 			.whole = is_whole(r->ctl, m) };
 	}
 	return e;
@@ -99,8 +123,17 @@ static bool add_member(struct round *r, uint64_t egroup)
 	for (uint32_t i = 0; (i = large_next_server(ctl->sh, i)) != 0;)
 		if (n < ROOM_AVOID_MAX && large_leaving(ctl->sh, i, egroup))
 			avoid[n++] = i;
-	return room_member_place(large_room(ctl->sh), egroup, avoid, n, &server, &device) == 0 &&
-	       large_member_add(ctl->sh, &r->c, egroup, server, device) == 0;
+	r->refused = room_member_place(large_room(ctl->sh), egroup, avoid, n, &server, &device) < 0;
+	return !r->refused && large_member_add(ctl->sh, &r->c, egroup, server, device) == 0;
+}
+
+/* So much at once that what has moved can be seen to have moved, now and then. */
+static bool may_move(struct round *r, const struct room_egroup_info *info)
+{
+	if (r->moving_bytes >= MOVE_BYTES)
+		return false;
+	r->moving_bytes += info->used_bytes;
+	return true;
 }
 
 /* One step; false when it rests. */
@@ -113,6 +146,8 @@ static bool step(struct round *r, uint64_t egroup, const struct room_egroup_info
 	case REPAIR_REST:
 		break;
 	case REPAIR_ADD:
+		if (!repair_lacks(e) && !may_move(r, info))
+			break;
 		return add_member(r, egroup);
 	case REPAIR_FILLED:
 		sys_reached(r->ctl->sys, "copy of an egroup restored");
@@ -125,10 +160,18 @@ static bool step(struct round *r, uint64_t egroup, const struct room_egroup_info
 	return false;
 }
 
+/* What has the fewest sound copies comes first, what only moves last. */
+static uint32_t rank_of(const struct repair_egroup *e)
+{
+	uint32_t sound = repair_sound(e);
+
+	return !repair_lacks(e) ? MOVES_RANK : sound > 0 ? sound : 1;
+}
+
 static void note_state(struct round *r, const struct room_egroup_info *info,
 	const struct repair_egroup *e, uint64_t *lacking_bytes, uint64_t *lacking)
 {
-	uint32_t sound = repair_sound(e);
+	uint32_t rank = rank_of(e);
 
 	if (repair_lacks(e)) {
 		*lacking_bytes += info->used_bytes;
@@ -138,8 +181,52 @@ static void note_state(struct round *r, const struct room_egroup_info *info,
 		if (info->members[i].state == ROOM_MEMBER_FILLING && has_source(r->ctl, info) &&
 			!is_whole(r->ctl, &info->members[i]) &&
 			repair_reaches(r->ctl, info->members[i].server) &&
-			(r->urgent == 0 || sound < r->urgent))
-			r->urgent = sound > 0 ? sound : 1;
+			(r->urgent == 0 || rank < r->urgent))
+			r->urgent = rank;
+}
+
+/* There is something to be done about it, or might be. */
+static bool is_cared_for(const struct round *r, const struct room_egroup_info *info)
+{
+	bool leaving = false;
+
+	for (uint8_t i = 0; i < info->n_members; i++)
+		leaving |= large_server(r->ctl->sh, info->members[i].server)->drain;
+	return !info->doomed && !info->lost && (info->copies > 1 || info->n_members > 1 || leaving);
+}
+
+/* What keeps an egroup on servers that are to be emptied. */
+static void note_stuck(struct round *r, const struct room_egroup_info *info,
+	const struct repair_egroup *e)
+{
+	enum drain_stuck why = DRAIN_MOVES;
+	uint32_t kept = 0, able;
+
+	for (uint8_t i = 0; i < e->n_members; i++) {
+		kept += !e->members[i].leaving && !e->members[i].gone;
+		if (e->members[i].leaving && e->members[i].needed)
+			why = DRAIN_GRANTS;
+	}
+	able = r->servers[TIER_FLASH] + r->servers[TIER_DISK];
+	if (kept < e->copies && !has_source(r->ctl, info))
+		why = DRAIN_AWAY;
+	else if (r->refused)
+		why = able <= kept ? DRAIN_SERVERS : DRAIN_ROOM;
+	for (uint8_t i = 0; i < e->n_members; i++) {
+		struct server *s = r->ctl->servers[info->members[i].server];
+
+		if (e->members[i].leaving && s != NULL && s->stuck_next < why)
+			s->stuck_next = why;
+	}
+}
+
+static void stuck_publish(struct control *ctl)
+{
+	for (uint32_t i = 1; i <= LIMIT_SERVERS_MAX; i++)
+		if (ctl->servers[i] != NULL) {
+			ctl->servers[i]->stuck = ctl->servers[i]->stuck_next;
+			ctl->servers[i]->stuck_next = DRAIN_MOVES;
+		}
 }
 
 static PARKS int plan(struct round *r)
@@ -150,7 +237,7 @@ static PARKS int plan(struct round *r)
 	int rc = 0;
 
 	r->urgent = 0;
-
+	r->moving_bytes = 0;
 	for (uint8_t t = 0; t < TIER_COUNT; t++)
 		r->servers[t] = room_servers(room, t);
 	while (rc == 0 && (egroup = room_next_egroup(room, 0, &at)) != 0) {
@@ -158,19 +245,23 @@ static PARKS int plan(struct round *r)
 		struct repair_egroup e = { .copies = 0 };
 
 		for (int i = 0; i < ROOM_MEMBERS_MAX; i++) {
-			if (!room_egroup(room, egroup, &info) || info.doomed || info.copies < 2) {
+			if (!room_egroup(room, egroup, &info) || !is_cared_for(r, &info)) {
 				e.copies = 0;
 				break;
 			}
-			e = view_of(r, &info);
+			e = view_of(r, egroup, &info);
+			r->refused = false;
 			if (!step(r, egroup, &info, &e))
 				break;
 		}
 		if (e.copies > 0)
 			note_state(r, &info, &e, &lacking_bytes, &lacking);
+		if (e.copies > 0 && repair_moves(&e))
+			note_stuck(r, &info, &e);
 		if (++n % PLAN_STEP == 0)
 			rc = fiber_yield();
 	}
+	stuck_publish(r->ctl);
 	r->ctl->repair.lacking_bytes = lacking_bytes;
 	r->ctl->repair.lacking_egroups = lacking;
 	if (rc == 0 && r->c.sync)
@@ -236,7 +327,7 @@ static PARKS int copy(struct copying *k)
 		return 0; /* nobody wants it there any more */
 	if (!repair_reaches(ctl, k->server))
 		return E_UNREACH;
-	ask.tier = info.tier;
+	ask.tier = m->tier;
 	ask.device = m->device;
 	ask.cap_job = info.domain;
 	ask.cap.len = large_read_cap(ctl->sh, info.domain, &ask.cap_until_ms, code);
@@ -403,17 +494,13 @@ static bool to_be_checked(const struct control *ctl, uint32_t server)
 static PARKS int visit(struct round *r, const struct large_extent *x, bool *ret_all)
 {
 	struct room_egroup_info info;
-	uint32_t sound = 0;
+	struct repair_egroup e;
 	int rc = 0;
 
 	if (!room_egroup(large_room(r->ctl->sh), x->egroup, &info) || info.doomed ||
-		info.n_members < 2)
+		info.n_members < 2 || x->lost)
 		return 0;
-	for (uint8_t i = 0; i < info.n_members; i++) {
-		const struct large_server *s = large_server(r->ctl->sh, info.members[i].server);
-
-		sound += info.members[i].state == ROOM_MEMBER_IN && !s->gone;
-	}
+	e = view_of(r, x->egroup, &info);
 	for (uint8_t i = 0; rc == 0 && i < info.n_members; i++) {
 		const struct room_member_info *m = &info.members[i];
 
@@ -421,7 +508,7 @@ static PARKS int visit(struct round *r, const struct large_extent *x, bool *ret_
 			if (r->checking && to_be_checked(r->ctl, m->server))
 				rc = fly(r, x, m->server, false, ret_all);
 		} else if (!is_whole(r->ctl, m)) {
-			if (sound > r->urgent)
+			if (rank_of(&e) > r->urgent)
 				room_walk_spoil(
 					large_room_walks(r->ctl->sh), x->egroup, m->server);
 			else

@@ -38,7 +38,7 @@ static struct server *server_add(struct control *ctl, uint32_t id)
 int servers_load(struct control *ctl, struct err_note *note)
 {
 	for (uint32_t id = 0; (id = large_next_server(ctl->sh, id)) != 0;)
-		if (server_add(ctl, id) == NULL)
+		if (!large_server(ctl->sh, id)->removed && server_add(ctl, id) == NULL)
 			return err_set(note, E_NOMEM, "no room for storage server %u", id);
 	return 0;
 }
@@ -63,6 +63,15 @@ static void silent(struct server *s)
 	if (s->state.now == SERVER_UP)
 		large_server_up(s->ctl->sh, s->id, false);
 	sm_move(&s->state, SERVER_SILENT);
+}
+
+void server_give_up(struct server *s)
+{
+	if (s->conn != NULL && rpc_conn_stream(s->conn) != NULL)
+		sys_stream_shut(rpc_conn_stream(s->conn));
+	s->conn = NULL;
+	silent(s);
+	s->fenced = true;
 }
 
 /* ---- time ---- */
@@ -251,6 +260,8 @@ void on_heartbeat(void *arg, struct rpc_request *r)
 	rc = decoded(&c, msg_heartbeat_get(r->body.p, r->body.len, r->version, &m));
 	if (rc == 0 && m.server <= LIMIT_SERVERS_MAX)
 		s = ctl->servers[m.server];
+	if (rc == 0 && s != NULL && large_server(ctl->sh, s->id)->removed)
+		rc = err_set(&c.note, E_GONE, "storage server %u was removed", s->id);
 	if (rc == 0 && (s == NULL || s->conn != r->conn || s->fenced
 		|| large_server(ctl->sh, s->id)->incarnation != m.incarnation))
 		rc = err_set(&c.note, E_STALE, "register first");

@@ -63,7 +63,7 @@ static struct wire_list servers(const struct control *ctl, const struct shard_ca
 		uint8_t own[TIER_COUNT * 64];
 		uint64_t heard_ms;
 
-		if (s == NULL)
+		if (s == NULL || large_server(ctl->sh, i)->removed)
 			continue;
 		pub = large_server(ctl->sh, i);
 		heard_ms = (now_ns - s->heard_ns) / SYS_MS;

@@ -81,10 +81,49 @@ static void nothing_can_be_made_of_nothing(void **state)
 	assert_true(repair_lacks(&e));
 }
 
+static void what_leaves_is_made_elsewhere_first(void **state)
+{
+	struct repair_egroup e = { .copies = 1, .servers = 2, .n_members = 1,
+		.members = { { .state = IN, .leaving = true } } };
+
+	(void)state;
+	assert_true(repair_moves(&e));
+	assert_false(repair_lacks(&e));
+	expect(&e, REPAIR_ADD, 0);
+	e.members[e.n_members++] = (struct repair_member){ .state = FILLING };
+	expect(&e, REPAIR_REST, 0);
+	e.members[1].whole = true;
+	expect(&e, REPAIR_FILLED, 1);
+	e.members[1].state = IN;
+	e.members[0].needed = true; /* (R4) */
+	expect(&e, REPAIR_REST, 0);
+	e.members[0].needed = false;
+	expect(&e, REPAIR_LEAVE, 0);
+	e.members[0].leaving = false; /* it is not to leave any more: one is enough */
+	expect(&e, REPAIR_LEAVE, 1);
+	e.members[0].leaving = e.members[1].leaving = true; /* both are to */
+	e.members[1].state = FILLING;
+	expect(&e, REPAIR_LEAVE, 1);
+}
+
+static void fewer_do_when_servers_leave_only_where_that_was_asked(void **state)
+{
+	struct repair_egroup e = { .copies = 2, .soft = true, .servers = 1, .n_members = 2,
+		.members = { { .state = IN }, { .state = IN, .leaving = true } } };
+
+	(void)state;
+	expect(&e, REPAIR_LEAVE, 1);
+	e.soft = false;
+	expect(&e, REPAIR_ADD, 0); /* and there it stays while nobody can take it */
+	e.members[0].gone = true;  /* nor is the other one the last any more */
+	e.soft = true;
+	expect(&e, REPAIR_ADD, 0);
+}
+
 /* A world of servers that go and come; walks end whole or not. */
 struct world {
 	struct prng p;
-	bool gone[SERVERS];
+	bool gone[SERVERS], drain[SERVERS];
 	uint32_t on[ROOM_MEMBERS_MAX]; /* server of each member */
 	struct repair_egroup e;
 };
@@ -93,18 +132,23 @@ static void look(struct world *w)
 {
 	w->e.servers = 0;
 	for (uint32_t s = 0; s < SERVERS; s++)
-		w->e.servers += !w->gone[s];
-	for (uint8_t i = 0; i < w->e.n_members; i++)
+		w->e.servers += !w->gone[s] && !w->drain[s];
+	for (uint8_t i = 0; i < w->e.n_members; i++) {
 		w->e.members[i].gone = w->gone[w->on[i]];
+		w->e.members[i].leaving = w->drain[w->on[i]];
+	}
 }
 
 static void leave(struct world *w, uint8_t i)
 {
 	struct repair_egroup without = w->e;
+	uint32_t least = w->e.copies;
 
 	without.members[i].gone = true;
+	if (w->drain[w->on[i]] && !w->gone[w->on[i]] && w->e.soft && w->e.servers < least)
+		least = w->e.servers > 0 ? w->e.servers : 1; /* (R4) */
 	if (w->e.members[i].state == IN) /* (R1) */
-		assert_true(repair_sound(&without) >= w->e.copies);
+		assert_true(repair_sound(&without) >= least);
 	w->e.n_members--;
 	for (; i < w->e.n_members; i++) {
 		w->e.members[i] = w->e.members[i + 1];
@@ -115,7 +159,7 @@ static void leave(struct world *w, uint8_t i)
 static bool add(struct world *w)
 {
 	for (uint32_t s = 0; s < SERVERS; s++) {
-		bool used = w->gone[s];
+		bool used = w->gone[s] || w->drain[s];
 
 		for (uint8_t i = 0; i < w->e.n_members; i++)
 			used |= w->on[i] == s;
@@ -159,12 +203,16 @@ static void it_always_comes_to_rest_with_all_that_can_be_had(void **state)
 
 			if (prng_odds(&w.p, 1, 6))
 				w.gone[s] = !w.gone[s];
+			s = (uint32_t)prng_below(&w.p, SERVERS);
+			if (prng_odds(&w.p, 1, 12))
+				w.drain[s] = !w.drain[s];
 			for (uint8_t k = 0; k < w.e.n_members; k++)
 				w.e.members[k].whole = prng_odds(&w.p, 1, 3);
 			(void)step(&w);
 		}
 		for (uint32_t s = 0; s < SERVERS; s++)
-			w.gone[s] = false;
+			w.gone[s] = w.drain[s] = false;
+		w.drain[prng_below(&w.p, SERVERS)] = true;
 		for (int i = 0; i < 40; i++) {
 			for (uint8_t k = 0; k < w.e.n_members; k++)
 				w.e.members[k].whole = true;
@@ -174,6 +222,7 @@ static void it_always_comes_to_rest_with_all_that_can_be_had(void **state)
 		assert_int_equal(w.e.n_members, w.e.copies);
 		assert_int_equal(repair_sound(&w.e), w.e.copies);
 		assert_false(repair_lacks(&w.e));
+		assert_false(repair_moves(&w.e));
 	}
 }
 
@@ -184,6 +233,8 @@ int main(void)
 		cmocka_unit_test(one_that_comes_back_calls_it_off),
 		cmocka_unit_test(what_persists_gets_its_second_copy_with_the_second_server),
 		cmocka_unit_test(nothing_can_be_made_of_nothing),
+		cmocka_unit_test(what_leaves_is_made_elsewhere_first),
+		cmocka_unit_test(fewer_do_when_servers_leave_only_where_that_was_asked),
 		cmocka_unit_test(it_always_comes_to_rest_with_all_that_can_be_had),
 	};
 

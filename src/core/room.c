@@ -243,12 +243,17 @@ void room_watch(struct room *r,
 
 void room_look_held(struct room *r, struct egroup *e)
 {
-	uint64_t held = e->lost ? 0 : (e->used + e->granted) * e->n_members;
-	int64_t change = (int64_t)(held - e->held);
+	uint64_t held[TIER_COUNT] = { 0 };
 
-	e->held = held;
-	if (change != 0 && r->watch != NULL)
-		r->watch(r->watch_arg, e->domain, device_of(r, e)->tier, change);
+	for (uint8_t i = 0; i < e->n_members && !e->lost; i++)
+		held[r->devices[e->members[i].device].tier] += e->used + e->granted;
+	for (uint8_t t = 0; t < TIER_COUNT; t++) {
+		int64_t change = (int64_t)(held[t] - e->held[t]);
+
+		e->held[t] = held[t];
+		if (change != 0 && r->watch != NULL)
+			r->watch(r->watch_arg, e->domain, t, change);
+	}
 }
 
 /* ---- empty egroups ---- */
@@ -325,7 +330,8 @@ static void lose(struct room *r, struct egroup *e, void (*each)(void *arg, uint6
 			each(arg, g->extent_first);
 		room_grant_free(r, g);
 	}
-	device_of(r, e)->taken -= e->bytes;
+	device_of(r, e)->taken -=
+		tier_appends(device_of(r, e)->tier) ? member_room(e, &e->members[0]) : e->bytes;
 	e->granted = e->members[0].orphaned = 0;
 	e->lost = e->closed = true;
 	room_look_held(r, e);
@@ -344,6 +350,27 @@ void room_server_reborn(struct room *r, uint32_t server, uint64_t incarnation,
 			e->incarnation != incarnation)
 			lose(r, e, each, arg);
 	}
+}
+
+void room_server_gone(struct room *r, uint32_t server,
+	void (*each)(void *arg, uint64_t extent_first), void *arg)
+{
+	for (uint32_t i = 0; i < r->egroups_top; i++) {
+		struct egroup *e = &r->egroups[i];
+		struct member *m = e->live && !e->lost ? room_member_of(r, e, server) : NULL;
+
+		if (m != NULL && e->n_members > 1)
+			(void)room_member_gone(r, e->id, server);
+		else if (m != NULL)
+			lose(r, e, each, arg);
+	}
+	for (uint32_t i = 0; i < r->n_devices; i++)
+		if (r->devices[i].server == server) {
+			r->devices[i].taken -= r->devices[i].left;
+			check(r->devices[i].taken == 0);
+			r->devices[i].capacity = r->devices[i].left = 0;
+		}
+	room_server_up(r, server, false);
 }
 
 /* ---- an extent's life ---- */
@@ -503,11 +530,14 @@ void room_egroup_doom(struct room *r, uint64_t egroup)
 	e->closed = e->told = e->doomed = true;
 }
 
-uint64_t room_egroup_grant(const struct room *r, uint64_t egroup)
+uint64_t room_egroup_grant(const struct room *r, uint64_t egroup, uint32_t n)
 {
 	const struct egroup *e = room_find(r, egroup);
+	uint32_t i = e != NULL ? e->grants : NONE;
 
-	return e == NULL || e->grants == NONE ? 0 : r->grants[e->grants].extent_first;
+	for (; i != NONE && n > 0; n--)
+		i = r->grants[i].next;
+	return i != NONE ? r->grants[i].extent_first : 0;
 }
 
 void room_domain_each(

@@ -12,7 +12,7 @@
  *
  * An egroup on flash or disk may have several *members*: the same extents on as many servers, each
  * of which holds the whole room of it.  They share as little as can be had: other racks, else other
- * hosts, else only other servers.
+ * hosts, else only other servers.  A member that came later may be of the other of these two tiers.
  *
  * An egroup in memory is an arena: the whole of it is taken from the device for one domain, and
  * dropped extents leave room in it.  On flash and disk it is a file that only grows: what was
@@ -36,6 +36,9 @@ enum {
 	ROOM_COPIES_MAX = 4,  /* that may be asked for */
 	ROOM_MEMBERS_MAX = 8, /* with those that are being made or given up */
 };
+/* tier of a member, in rows: where it is not that of the first member */
+#define ROOM_MEMBER_TIER(tier) ((uint8_t)(((tier) + 1) << 4))
+#define ROOM_MEMBER_TIER_MASK 0x30
 enum room_member_state {
 	ROOM_MEMBER_IN,      /* has every extent of the egroup */
 	ROOM_MEMBER_FILLING, /* is being made from the others: has some */
@@ -59,6 +62,10 @@ void room_free(struct room *r);
 int room_device(struct room *r, uint32_t server, uint8_t device, uint8_t tier,
 	uint64_t capacity_bytes, uint64_t egroup_bytes);
 void room_server_up(struct room *r, uint32_t server, bool up); /* only up ones are granted on */
+/* It is no more, with all that it had: its devices have no room, an egroup that had no other member
+ * is lost, from others its member goes.  each() as in room_server_reborn(). */
+void room_server_gone(struct room *r, uint32_t server,
+	void (*each)(void *arg, uint64_t extent_first), void *arg);
 /* Numbers of what it shares with others: equal ones fail together. */
 void room_server_place(struct room *r, uint32_t server, uint64_t host, uint64_t rack);
 /* A new incarnation: everything in memory on that server is gone, with its grants; calls each (may
@@ -140,15 +147,15 @@ bool room_member_gone(struct room *r, uint64_t egroup, uint32_t server);
 /* Its server is to drop the whole of it, whatever is in it: nothing is granted on it any more, and
  * it is not told as empty. */
 void room_egroup_doom(struct room *r, uint64_t egroup);
-/* Some grant on the egroup: its first extent id; 0 when there is none. */
-uint64_t room_egroup_grant(const struct room *r, uint64_t egroup);
+/* The n-th grant on the egroup, from 0: its first extent id; 0 when there are fewer. */
+uint64_t room_egroup_grant(const struct room *r, uint64_t egroup, uint32_t n);
 /* Calls each for every egroup of a domain; each may make it go. */
 void room_domain_each(
 	struct room *r, uint64_t domain, void (*each)(void *arg, uint64_t egroup), void *arg);
 
 /* ---- members ---- */
 /* Where another member of an egroup on flash or disk may be: not where it has one, nor on the n
- * servers of avoid.  E_FULL. */
+ * servers of avoid; in its own tier, or in the other one when that has no room.  E_FULL. */
 int room_member_place(const struct room *r, uint64_t egroup, const uint32_t *avoid, uint32_t n,
 	uint32_t *ret_server, uint8_t *ret_device);
 /* Takes the room there; from now on nothing more is granted in the egroup.  E_FULL. */
@@ -171,7 +178,7 @@ void room_walk_spoil(struct room *r, uint64_t egroup, uint32_t server);
 bool room_refill(struct room *r, uint64_t egroup);
 struct room_member_info {
 	uint32_t server, walk;
-	uint8_t device, state;
+	uint8_t device, state, tier;
 	bool late; /* came after the last grant in the egroup: its extents are copied there */
 };
 struct room_egroup_info {
@@ -211,8 +218,9 @@ int room_restore_egroup(struct room *r, uint64_t egroup, uint64_t domain, uint32
 	uint8_t device, uint8_t tier, uint64_t bytes, uint64_t incarnation);
 /* Right behind the egroup: what was asked for, and its other members. */
 int room_restore_copies(struct room *r, uint64_t egroup, uint8_t copies, bool soft, uint8_t state);
+/* state: enum room_member_state, and ROOM_MEMBER_LATE. */
 int room_restore_member(struct room *r, uint64_t egroup, uint32_t server, uint8_t device,
-	uint8_t state); /* enum room_member_state, and ROOM_MEMBER_LATE */
+	uint8_t tier, uint8_t state);
 int room_restore_grant(struct room *r, uint64_t session, uint64_t egroup, uint64_t extent_first,
 	uint64_t uncommitted, uint64_t credit_bytes, uint8_t copies);
 int room_restore_extent(struct room *r, uint64_t egroup, uint64_t len); /* named by a file */

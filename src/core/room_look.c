@@ -29,6 +29,7 @@ bool room_egroup(const struct room *r, uint64_t egroup, struct room_egroup_info 
 		ret_info->members[i] = (struct room_member_info){ .server = d->server,
 			.walk = e->members[i].walk,
 			.device = d->number,
+			.tier = d->tier,
 			.state = e->members[i].state,
 			.late = e->members[i].late };
 	}
@@ -171,14 +172,14 @@ uint64_t room_domain_held(const struct room *r, uint64_t domain, uint8_t tier)
 	uint64_t held = 0;
 
 	for (uint32_t i = head != NULL ? *head : NONE; i != NONE; i = r->egroups[i].next)
-		if (tier == TIER_COUNT || device_of(r, &r->egroups[i])->tier == tier)
-			held += r->egroups[i].held;
+		for (uint8_t t = 0; t < TIER_COUNT; t++)
+			held += tier == TIER_COUNT || t == tier ? r->egroups[i].held[t] : 0;
 	return held;
 }
 
 static void audit_egroup(const struct room *r, const struct egroup *e)
 {
-	uint64_t granted = 0;
+	uint64_t granted = 0, held = 0;
 
 	for (uint32_t i = e->grants; i != NONE; i = r->grants[i].next) {
 		check(r->grants[i].live);
@@ -186,13 +187,15 @@ static void audit_egroup(const struct room *r, const struct egroup *e)
 		granted += r->grants[i].credit;
 	}
 	check(granted == e->granted);
-	check(e->held == (e->lost ? 0 : (e->used + e->granted) * e->n_members));
+	for (uint8_t t = 0; t < TIER_COUNT; t++)
+		held += e->held[t];
+	check(held == (e->lost ? 0 : (e->used + e->granted) * e->n_members));
 	check(e->used <= e->used_room);
 	check(e->n_members > 0);
 	for (uint32_t i = 0; i < e->n_members && !e->lost; i++) {
 		const struct device *d = &r->devices[e->members[i].device];
 
-		check(d->tier == device_of(r, e)->tier);
+		check(tier_appends(d->tier) == tier_appends(device_of(r, e)->tier));
 		for (uint32_t k = 0; k < i; k++) /* one copy on a server */
 			check(r->devices[e->members[k].device].server != d->server);
 		if (tier_appends(d->tier))
@@ -294,18 +297,18 @@ int room_restore_copies(struct room *r, uint64_t egroup, uint8_t copies, bool so
 }
 
 int room_restore_member(
-	struct room *r, uint64_t egroup, uint32_t server, uint8_t device, uint8_t state)
+	struct room *r, uint64_t egroup, uint32_t server, uint8_t device, uint8_t tier,
+	uint8_t state)
 {
 	struct egroup *e = room_find(r, egroup);
-	uint8_t tier;
 	uint32_t i;
 
 	if (e == NULL || server == 0 || e->n_members == ROOM_MEMBERS_MAX ||
 		(state & ~ROOM_MEMBER_LATE) > ROOM_MEMBER_FILLING ||
 		room_member_of(r, e, server) != NULL)
 		return E_CORRUPT;
-	tier = device_of(r, e)->tier;
-	if (!tier_appends(tier) || (i = room_device_index(r, server, device, tier)) == NONE)
+	if (tier >= TIER_COUNT || !tier_appends(tier) || !tier_appends(device_of(r, e)->tier) ||
+		(i = room_device_index(r, server, device, tier)) == NONE)
 		return E_CORRUPT;
 	room_member_new(r, e, i, state & ~ROOM_MEMBER_LATE & 0xff)->late =
 		(state & ROOM_MEMBER_LATE) != 0;

@@ -70,6 +70,15 @@ static bool is_among(const uint32_t *servers, uint32_t n, uint32_t server)
 	return false;
 }
 
+static bool may_take(const struct room *r, struct egroup *e, uint32_t device)
+{
+	const struct device *d = &r->devices[device];
+
+	return server_of(r, device)->up && d->egroup_bytes >= e->used_room + e->granted &&
+	       device_free(d) >= e->used_room + e->granted &&
+	       room_member_of(r, e, d->server) == NULL;
+}
+
 int room_member_place(const struct room *r, uint64_t egroup, const uint32_t *avoid, uint32_t n,
 	uint32_t *ret_server, uint8_t *ret_device)
 {
@@ -81,17 +90,16 @@ int room_member_place(const struct room *r, uint64_t egroup, const uint32_t *avo
 		return E_FULL;
 	for (uint32_t i = 0; i < e->n_members; i++)
 		chosen[i] = e->members[i].device;
-	for (uint32_t i = 0; i < r->n_devices; i++) {
-		const struct device *d = &r->devices[i];
+	for (int other = 0; other < 2 && best == NONE; other++)
+		for (uint32_t i = 0; i < r->n_devices; i++) {
+			const struct device *d = &r->devices[i];
 
-		if (d->tier != device_of(r, e)->tier || !server_of(r, i)->up ||
-			d->egroup_bytes < e->used_room + e->granted ||
-			device_free(d) < e->used_room + e->granted ||
-			is_among(avoid, n, d->server) || room_member_of(r, e, d->server) != NULL)
-			continue;
-		if (room_better_device(r, i, best, chosen, e->n_members, 0))
-			best = i;
-	}
+			if (tier_appends(d->tier) &&
+				(d->tier != device_of(r, e)->tier) == (other == 1) &&
+				may_take(r, e, i) && !is_among(avoid, n, d->server) &&
+				room_better_device(r, i, best, chosen, e->n_members, 0))
+				best = i;
+		}
 	if (best == NONE)
 		return E_FULL;
 	*ret_server = r->devices[best].server;
@@ -183,6 +191,7 @@ bool room_member_gone(struct room *r, uint64_t egroup, uint32_t server)
 	r->devices[m->device].taken -= member_room(e, m);
 	member_remove(e, m);
 	room_look_held(r, e);
+	room_look_empty(r, e);
 	return false;
 }
 

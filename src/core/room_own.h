@@ -36,7 +36,7 @@ struct egroup {
 	uint64_t used;      /* bytes of files, in one copy */
 	uint64_t used_room; /* what they take, with headers and rounding */
 	uint64_t granted;
-	uint64_t held; /* used and granted, as the watcher was told; 0 when it is lost */
+	uint64_t held[TIER_COUNT]; /* used and granted, as the watcher was told; 0 when lost */
 	uint64_t appended; /* flash, disk: granted since the beginning */
 	struct member members[ROOM_MEMBERS_MAX]; /* in memory there is one */
 	uint8_t n_members;

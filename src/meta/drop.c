@@ -166,6 +166,12 @@ static void acknowledge(struct shard *sh, uint32_t server, struct drop *e)
 	forget(sh, server, e);
 }
 
+void drop_forget_server(struct shard *sh, uint32_t server)
+{
+	list_each_safe (it, &sh->large->servers[server]->drops)
+		acknowledge(sh, server, container_of(it, struct drop, link));
+}
+
 void large_dropped(struct shard *sh, uint32_t server, const struct large_drop *drops, uint32_t n)
 {
 	struct server_slot *s = sh->large->servers[server];
@@ -239,7 +245,7 @@ static void drop_whole(struct shard *sh, uint64_t egroup)
 	check(known);
 	if (info.doomed)
 		return;
-	while ((grant = room_egroup_grant(sh->large->room, egroup)) != 0)
+	while ((grant = room_egroup_grant(sh->large->room, egroup, 0)) != 0)
 		grant_end_doomed(sh, grant);
 	if (info.lost) { /* nobody holds it any more */
 		drop_forget_egroup(sh, info.server, egroup);

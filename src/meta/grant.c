@@ -34,9 +34,12 @@ void grant_write(struct shard *sh, uint64_t extent_first)
 	db_put(sh->db, row_grant_key(&row, key), row_grant_put(&row, value));
 }
 
-static uint8_t member_state(const struct room_member_info *m)
+static uint8_t member_state(const struct room_egroup_info *info, uint32_t i)
 {
-	return (uint8_t)(m->state | (m->late ? ROOM_MEMBER_LATE : 0));
+	const struct room_member_info *m = &info->members[i];
+	uint8_t tier = m->tier != info->tier ? ROOM_MEMBER_TIER(m->tier) : 0;
+
+	return (uint8_t)(m->state | tier | (m->late ? ROOM_MEMBER_LATE : 0));
 }
 
 static uint64_t member_number(const struct room_egroup_info *info, uint32_t i)
@@ -44,7 +47,7 @@ static uint64_t member_number(const struct room_egroup_info *info, uint32_t i)
 	const struct room_member_info *m = &info->members[i];
 
 	return i < info->n_members ? (uint64_t)m->server << 16 | (uint64_t)m->device << 8 |
-					     member_state(m)
+					     member_state(info, i)
 				   : 0;
 }
 
@@ -65,7 +68,7 @@ void egroup_write(struct shard *sh, uint64_t egroup)
 		.incarnation = info.incarnation,
 		.copies = info.copies,
 		.soft = info.soft,
-		.state = member_state(&info.members[0]),
+		.state = member_state(&info, 0),
 		.member_1 = member_number(&info, 1),
 		.member_2 = member_number(&info, 2),
 		.member_3 = member_number(&info, 3),
@@ -86,13 +89,16 @@ static int load_members(struct shard *sh, const struct row_egroup *row)
 
 	for (size_t i = 0; rc == 0 && i < sizeof members / sizeof members[0]; i++) {
 		uint64_t server = members[i] >> 16;
+		uint8_t state = (uint8_t)members[i], tier = state & ROOM_MEMBER_TIER_MASK;
 
 		if (members[i] == 0)
 			continue;
 		if (server > UINT32_MAX || large_server(sh, (uint32_t)server) == NULL)
 			return E_CORRUPT;
 		rc = room_restore_member(room, row->egroup, (uint32_t)server,
-			(uint8_t)(members[i] >> 8), (uint8_t)members[i]);
+			(uint8_t)(members[i] >> 8),
+			tier == 0 ? row->tier : (uint8_t)((tier >> 4) - 1),
+			state & ~ROOM_MEMBER_TIER_MASK & 0xff);
 	}
 	return rc;
 }
@@ -516,4 +522,11 @@ int shard_grant_return(struct shard *sh, struct shard_call *c, const struct msg_
 	grant_end(sh, m->extent_first);
 	egroup_drop_empty(sh);
 	return 0;
+}
+
+void large_grant_end(struct shard *sh, struct shard_call *c, uint64_t extent_first)
+{
+	grant_end(sh, extent_first);
+	egroup_drop_empty(sh);
+	shard_want_sync(sh, c);
 }

@@ -21,7 +21,10 @@ static void write_row(struct shard *sh, const struct large_server *s)
 		.addr = bytes_of(s->addr, strlen(s->addr)),
 		.local = bytes_of(s->local, strlen(s->local)),
 		.host = bytes_of(s->host, strlen(s->host)),
-		.rack = bytes_of(s->rack, strlen(s->rack)) };
+		.rack = bytes_of(s->rack, strlen(s->rack)),
+		.node = s->node,
+		.drain = s->drain,
+		.removed = s->removed };
 	uint8_t key[ROW_server_KEY_MAX], value[ROW_server_VALUE_MAX];
 
 	db_put(sh->db, row_server_key(&row, key), row_server_put(&row, value));
@@ -79,6 +82,9 @@ static int load_servers(struct shard *sh, struct err_note *note)
 		copy_text(s->pub.local, row.local);
 		copy_text(s->pub.host, row.host);
 		copy_text(s->pub.rack, row.rack);
+		s->pub.node = row.node;
+		s->pub.drain = row.drain != 0;
+		s->pub.removed = s->pub.fenced = s->pub.gone = row.removed != 0;
 	}
 	db_iter_end(&it);
 	return rc;
@@ -102,6 +108,8 @@ int large_open(struct shard *sh, struct err_note *note)
 			room_server_reborn(sh->large->room, i,
 				sh->large->servers[i]->pub.incarnation, grant_lost, sh);
 			place(sh, &sh->large->servers[i]->pub);
+			if (sh->large->servers[i]->pub.removed)
+				room_server_gone(sh->large->room, i, grant_lost, sh);
 		}
 	room_audit(sh->large->room);
 	job_watch_room(sh);
@@ -178,6 +186,9 @@ int large_register(struct shard *sh, struct shard_call *c, const struct msg_stor
 	if ((m->uuid_hi | m->uuid_lo) == 0 || m->incarnation == 0)
 		return err_set(&c->note, E_INVALID, "a storage server without uuid or incarnation");
 	s = find_uuid(sh->large, m->uuid_hi, m->uuid_lo);
+	if (s != NULL && s->pub.removed)
+		return err_set(&c->note, E_GONE, "storage server %u was removed from the cluster: "
+			"what it has counts no more", s->pub.server);
 	if (s == NULL && sh->large->last_server == LARGE_SERVERS_MAX)
 		return err_set(&c->note, E_TOOBIG, "there are %d storage servers: no more",
 			LARGE_SERVERS_MAX);
@@ -190,6 +201,7 @@ int large_register(struct shard *sh, struct shard_call *c, const struct msg_stor
 	copy_text(s->pub.local, m->local);
 	copy_text(s->pub.host, m->host);
 	copy_text(s->pub.rack, m->rack);
+	s->pub.node = m->node;
 	while (sub_device_info_next(&devices, &d))
 		if ((rc = large_device(sh, s->pub.server, &d)) < 0)
 			return err_set(&c->note, rc, "device %u of tier %u", d.device, d.tier);
@@ -212,10 +224,11 @@ void large_server_up(struct shard *sh, uint32_t server, bool up)
 	struct server_slot *s = sh->large->servers[server];
 
 	check(s != NULL);
+	check(!s->pub.removed);
 	s->pub.up = up;
 	if (up)
 		s->pub.fenced = s->pub.gone = false;
-	room_server_up(sh->large->room, server, up);
+	room_server_up(sh->large->room, server, up && !s->pub.drain);
 	waitq_wake_all(&sh->large->work);
 }
 
@@ -234,4 +247,66 @@ void large_server_fenced(struct shard *sh, uint32_t server)
 	check(!s->pub.up);
 	s->pub.fenced = true;
 	waitq_wake_all(&sh->large->settled);
+}
+
+/* ---- leaving ---- */
+int large_server_drain(struct shard *sh, struct shard_call *c, uint32_t server, bool drain)
+{
+	struct server_slot *s = sh->large->servers[server];
+	int rc = shard_may_free(sh, c);
+
+	if (rc < 0)
+		return rc;
+	check(s != NULL);
+	s->pub.drain = drain;
+	room_server_up(sh->large->room, server, s->pub.up && !drain);
+	write_row(sh, &s->pub);
+	shard_want_sync(sh, c);
+	return 0;
+}
+
+/* Nothing can be filled any more when the only one that had it all goes. */
+static void leave_unfilled(struct shard *sh, struct shard_call *c, uint64_t egroup,
+	uint32_t server, const struct room_egroup_info *info)
+{
+	for (uint8_t i = 0; i < info->n_members; i++)
+		if (info->members[i].server != server &&
+			info->members[i].state == ROOM_MEMBER_IN)
+			return;
+	for (uint8_t i = 0; i < info->n_members && !info->doomed; i++)
+		if (info->members[i].server != server)
+			large_member_leave(sh, c, egroup, info->members[i].server);
+}
+
+int large_server_remove(struct shard *sh, struct shard_call *c, uint32_t server)
+{
+	struct server_slot *s = sh->large->servers[server];
+	struct room *room = sh->large->room;
+	int rc = shard_may_free(sh, c);
+	uint32_t at = 0;
+	uint64_t egroup;
+
+	if (rc < 0)
+		return rc;
+	check(s != NULL);
+	check(!s->pub.up);
+	drop_forget_server(sh, server);
+	while ((egroup = room_next_egroup(room, server, &at)) != 0) {
+		struct room_egroup_info info;
+		bool known = room_egroup(room, egroup, &info);
+
+		check(known);
+		leave_unfilled(sh, c, egroup, server, &info);
+		known = room_egroup(room, egroup, &info);
+		check(known);
+		if (info.n_members > 1 && !room_member_gone(room, egroup, server))
+			egroup_write(sh, egroup);
+	}
+	room_server_gone(room, server, grant_lost, sh);
+	s->pub.removed = s->pub.fenced = s->pub.gone = true;
+	write_row(sh, &s->pub);
+	egroup_drop_empty(sh);
+	waitq_wake_all(&sh->large->settled);
+	shard_want_sync(sh, c);
+	return 0;
 }

@@ -39,11 +39,14 @@ struct large_server {
 	uint32_t server;
 	bool gone;       /* silent for so long that nobody waits for it */
 	bool up, fenced; /* fenced: surely refuses everything until it registers again */
+	bool drain;      /* it is to be emptied: nothing new is put there */
+	bool removed;    /* for good, with all that it had */
+	uint64_t node;   /* of the cluster; 0: none */
 	uint64_t uuid_hi, uuid_lo, incarnation;
 	char addr[256], local[256], host[256], rack[256];
 };
 /* Takes a registration in: its number, its row, its devices; another incarnation than before loses
- * what it had in memory.  Not up yet.  E_INVALID, E_TOOBIG. */
+ * what it had in memory.  Not up yet.  E_INVALID, E_TOOBIG; E_GONE: it was removed. */
 int large_register(struct shard *sh, struct shard_call *c, const struct msg_store_register *m,
 	uint32_t *ret_server);
 int large_device(struct shard *sh, uint32_t server, const struct sub_device_info *d);
@@ -52,6 +55,9 @@ void large_server_fenced(
 	struct shard *sh, uint32_t server); /* those who wait for its drops go on */
 void large_server_gone(
 	struct shard *sh, uint32_t server); /* until it is up, its memory is LOST to readers */
+int large_server_drain(struct shard *sh, struct shard_call *c, uint32_t server, bool drain);
+/* It is gone for good: copies on it count no more, what only it had is lost. */
+int large_server_remove(struct shard *sh, struct shard_call *c, uint32_t server);
 const struct large_server *large_server(
 	const struct shard *sh, uint32_t server);                   /* NULL: unknown */
 uint32_t large_next_server(const struct shard *sh, uint32_t after); /* 0 at the end */
@@ -65,6 +71,9 @@ int shard_grant_return(struct shard *sh, struct shard_call *c, const struct msg_
 /* E_DENIED: an extent that was not granted to this session, or was committed before. */
 int shard_commit(
 	struct shard *sh, struct shard_call *c, const struct msg_commit *m, struct msg_put_ok *ret);
+
+/* Ends a grant whatever its session still wants: what no commit named is dropped. */
+void large_grant_end(struct shard *sh, struct shard_call *c, uint64_t extent_first);
 
 /* ---- drops ---- */
 struct large_drop {

@@ -85,6 +85,7 @@ void drop_add(struct shard *sh, uint32_t server, const struct large_drop *d);
 /* On every server of the egroup. */
 void drop_everywhere(
 	struct shard *sh, const struct room_egroup_info *info, const struct large_drop *d);
+void drop_forget_server(struct shard *sh, uint32_t server); /* it has nothing any more */
 void drop_forget_egroup(struct shard *sh, uint32_t server, uint64_t egroup); /* those inside it */
 void egroup_drop_empty(struct shard *sh); /* egroups that became empty */
 void egroup_delete_row(struct shard *sh, uint64_t egroup);

@@ -30,9 +30,10 @@ void large_member_leave(struct shard *sh, struct shard_call *c, uint64_t egroup,
 
 	check(known);
 	for (uint8_t i = 0; i < info.n_members; i++)
-		if (info.members[i].server == server)
+		if (info.members[i].server == server) {
 			d.device = info.members[i].device;
-	d.tier = info.tier;
+			d.tier = info.members[i].tier;
+		}
 	drop_forget_egroup(sh, server, egroup);
 	d.room = room_member_leave(sh->large->room, egroup, server);
 	egroup_write(sh, egroup);

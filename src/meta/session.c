@@ -158,6 +158,11 @@ void session_close(struct shard *sh, struct session *s)
 	list_push(&sh->idle, &s->link); /* the list stays in the order of idle_since_ns */
 }
 
+uint64_t session_id(const struct session *s)
+{
+	return s->id;
+}
+
 uint64_t session_last_number(const struct session *s)
 {
 	return s->last;

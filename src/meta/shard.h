@@ -76,6 +76,7 @@ PARKS int shard_settle(struct shard *sh, const struct shard_call *c, uint64_t un
 int session_open(struct shard *sh, const struct principal *who, uint64_t client_hi,
 	uint64_t client_lo, struct session **ret_s);
 void session_close(struct shard *sh, struct session *s); /* a connection has gone; NULL is fine */
+uint64_t session_id(const struct session *s); /* in rows; 0: none yet */
 uint64_t session_last_number(const struct session *s);   /* highest that is remembered, or 0 */
 
 /* ---- buckets ---- */

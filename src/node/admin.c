@@ -125,7 +125,7 @@ static int nodes_take(struct msg_node_list_ok *ok, struct cli_nodes *ret)
 
 	*ret = (struct cli_nodes){ .self = ok->self, .primary = ok->primary, .last = ok->last,
 		.embedded = ok->embedded != 0, .voters = ok->etcd_voters,
-		.learners = ok->etcd_learners };
+		.learners = ok->etcd_learners, .storage_known = ok->storage_known != 0 };
 	ret->nodes = calloc(ok->nodes.n > 0 ? ok->nodes.n : 1, sizeof *ret->nodes);
 	if (ret->nodes == NULL)
 		return E_NOMEM;
@@ -133,6 +133,9 @@ static int nodes_take(struct msg_node_list_ok *ok, struct cli_nodes *ret)
 		struct cli_node *n = &ret->nodes[ret->n++];
 
 		*n = (struct cli_node){ .node = info.node, .written = info.written,
+			.held_bytes = info.held_bytes,
+			.away = info.storage == STORAGE_AWAY,
+			.stuck = info.stuck != 0,
 			.meta = (info.roles & NODE_RUNS_META) != 0,
 			.store = (info.roles & NODE_RUNS_STORE) != 0,
 			.leads = (info.flags & NODE_LEADS) != 0,
@@ -144,6 +147,7 @@ static int nodes_take(struct msg_node_list_ok *ok, struct cli_nodes *ret)
 		text(info.addr, n->addr, sizeof n->addr);
 		text(info.host, n->host, sizeof n->host);
 		text(info.rack, n->rack, sizeof n->rack);
+		text(info.waits, n->waits, sizeof n->waits);
 	}
 	return 0;
 }
@@ -311,7 +315,7 @@ PARKS static int change_fiber(void *arg)
 		[CLI_SHARD_TARGET] = SHARD_TARGET, [CLI_SHARD_FORCE] = SHARD_FORCE };
 	struct changing *k = arg;
 	struct msg_node_drain drain = { .node = k->to, .undo = k->what == CLI_NODE_UNDRAIN };
-	struct msg_node_remove remove = { .node = k->to };
+	struct msg_node_remove remove = { .node = k->to, .force = k->what == CLI_NODE_GIVE_UP };
 	struct msg_shard_move move = { .what = moves[k->what], .to = k->to };
 	struct msg_ok ok;
 	int rc = prepare(&k->a);
@@ -327,6 +331,7 @@ PARKS static int change_fiber(void *arg)
 		k->a.msg = &drain;
 		break;
 	case CLI_NODE_REMOVE:
+	case CLI_NODE_GIVE_UP:
 		k->a.op = OP_node_remove;
 		k->a.msg = &remove;
 		break;

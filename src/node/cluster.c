@@ -434,6 +434,11 @@ void cluster_close(struct cluster *cl)
 }
 
 /* ---- what others ask ---- */
+struct control **cluster_control(struct cluster *cl)
+{
+	return &cl->control;
+}
+
 struct coord *cluster_coord(struct cluster *cl)
 {
 	return cl->coord;

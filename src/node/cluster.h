@@ -30,6 +30,8 @@ PARKS int cluster_open(struct sys *s, const struct cluster_opts *o, struct clust
 /* The replica is closed.  NULL is fine. */
 PARKS void cluster_close(struct cluster *cl);
 
+struct control;
+struct control **cluster_control(struct cluster *cl); /* for meta_opts */
 struct coord *cluster_coord(struct cluster *cl);
 uint64_t cluster_id(const struct cluster *cl);
 uint32_t cluster_first_target(const struct cluster *cl); /* for replicate_opts */

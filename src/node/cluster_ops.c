@@ -62,6 +62,11 @@ PARKS static int hand_over(struct cluster *cl, uint64_t to, struct err_note *not
 }
 
 /* ---- nodes ---- */
+static struct bytes text(const char *s)
+{
+	return bytes_of(s, strlen(s));
+}
+
 static void node_flags(const struct cluster *cl, const struct replicate_status *st,
 	const struct coord_state *at, struct sub_node_info *n)
 {
@@ -83,6 +88,19 @@ static void node_flags(const struct cluster *cl, const struct replicate_status *
 		}
 }
 
+static void node_storage(const struct cluster *cl, struct sub_node_info *n)
+{
+	struct control_node c;
+
+	if (cl->control == NULL)
+		return;
+	control_node_look(cl->control, n->node, &c);
+	n->storage = c.storage;
+	n->held_bytes = c.held_bytes;
+	n->waits = text(c.waits);
+	n->stuck = c.stuck;
+}
+
 PARKS static void count_voters(struct cluster *cl, struct msg_node_list_ok *ok)
 {
 	struct coord_etcd_member *members = calloc(ETCD_MEMBERS_MAX, sizeof *members);
@@ -96,11 +114,6 @@ PARKS static void count_voters(struct cluster *cl, struct msg_node_list_ok *ok)
 			ok->etcd_voters += !members[i].learner;
 		}
 	free(members);
-}
-
-static struct bytes text(const char *s)
-{
-	return bytes_of(s, strlen(s));
 }
 
 static void nodes_put(struct cluster *cl, const struct replicate_status *st,
@@ -119,6 +132,7 @@ static void nodes_put(struct cluster *cl, const struct replicate_status *st,
 		info.roles = (uint8_t)roles;
 		info.flags = (uint8_t)flags;
 		node_flags(cl, st, at, &info);
+		node_storage(cl, &info);
 		if (!sub_node_info_add(l, &info))
 			return;
 	}
@@ -151,6 +165,7 @@ void cluster_on_node_list(void *cluster, struct rpc_request *r)
 		ok.primary = at.primary.id;
 		ok.last = leads(cl, &st) ? st.last : 0;
 		ok.embedded = cluster_embedded(cl);
+		ok.storage_known = cl->control != NULL;
 		count_voters(cl, &ok);
 		l = wire_list_begin(room, room_bytes, r->version);
 		nodes_put(cl, &st, &at, nodes, n, &l);
@@ -242,6 +257,9 @@ PARKS static int drain(
 	rc = shrink(cl, node, note);
 	if (rc == 0)
 		rc = cluster_edit(cl, node, drain_edit, &undo, soon(cl), note);
+	/* What is asked after this is answered by who knows that nothing comes there any more. */
+	if (rc == 0 && (cl->control == NULL || control_node_drain(cl->control, node, true) < 0))
+		rc = err_set(note, E_NOTPRIMARY, "it leads no more");
 	return rc;
 }
 
@@ -253,6 +271,7 @@ void cluster_on_node_drain(void *cluster, struct rpc_request *r)
 
 	if (rc == 0)
 		rc = drain(cluster, m.node, m.undo != 0, &note);
+	cluster_kick(cluster); /* its storage follows */
 	if (rc < 0)
 		refuse(r, rc, &note);
 	else
@@ -297,7 +316,43 @@ PARKS static int member_remove(struct cluster *cl, uint64_t node, struct err_not
 	return rc;
 }
 
-PARKS static int node_remove(struct cluster *cl, uint64_t node, struct err_note *note)
+/* Who is gone for good: surely serves nobody, and what only it has is given up by --force. */
+PARKS static int storage_leaves(
+	struct cluster *cl, uint64_t node, bool force, struct err_note *note)
+{
+	uint64_t until_ns = soon(cl);
+	struct control_node c;
+	int rc = 0;
+
+	while (rc == 0) {
+		if (cl->control == NULL)
+			return err_set(note, E_NOTPRIMARY, "it leads no more");
+		control_node_look(cl->control, node, &c);
+		if (c.held_bytes == 0)
+			return 0;
+		if (c.storage == STORAGE_UP)
+			return err_set(note, E_BUSY, "node %llu lives and has data: "
+				"wadi node drain %llu first, or stop it when it is lost",
+				(unsigned long long)node, (unsigned long long)node);
+		if (c.only_bytes > 0 && !force)
+			return err_set(note, E_BUSY, "%llu bytes are only on node %llu: start it "
+				"and wadi node drain %llu, or give them up: "
+				"wadi node rm --force %llu", (unsigned long long)c.only_bytes,
+				(unsigned long long)node, (unsigned long long)node,
+				(unsigned long long)node);
+		if (c.fenced)
+			return 0;
+		if (sys_now_ns(cl->s) >= until_ns)
+			return err_set(note, E_BUSY, "node %llu was heard of a moment ago: in ten "
+				"seconds it surely serves nobody any more",
+				(unsigned long long)node);
+		rc = fiber_sleep(sys_after(cl->s, PAUSE_MS * SYS_MS));
+	}
+	return rc;
+}
+
+PARKS static int node_remove(
+	struct cluster *cl, uint64_t node, bool force, struct err_note *note)
 {
 	struct coord_state at;
 	int rc = only_primary(cl, note);
@@ -313,11 +368,14 @@ PARKS static int node_remove(struct cluster *cl, uint64_t node, struct err_note 
 				"node %llu holds a copy that counts: wadi node drain %llu first",
 				(unsigned long long)node, (unsigned long long)node);
 	if (rc == 0)
+		rc = storage_leaves(cl, node, force, note);
+	if (rc == 0)
 		rc = shrink(cl, node, note);
 	if (rc == 0)
 		rc = member_remove(cl, node, note);
 	if (rc == 0)
 		rc = cluster_edit(cl, node, remove_edit, NULL, soon(cl), note);
+	cluster_kick(cl); /* its storage follows */
 	return rc;
 }
 
@@ -328,7 +386,7 @@ void cluster_on_node_remove(void *cluster, struct rpc_request *r)
 	int rc = msg_node_remove_get(r->body.p, r->body.len, r->version, &m);
 
 	if (rc == 0)
-		rc = node_remove(cluster, m.node, &note);
+		rc = node_remove(cluster, m.node, m.force != 0, &note);
 	if (rc < 0)
 		refuse(r, rc, &note);
 	else

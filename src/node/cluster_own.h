@@ -3,6 +3,7 @@
 #ifndef NODE_CLUSTER_OWN_H
 #define NODE_CLUSTER_OWN_H
 #include "client/where.h"
+#include "control/control.h"
 #include "coord/etcd_child.h"
 #include "node/cluster.h"
 
@@ -12,6 +13,7 @@ struct cluster {
 	struct member m;
 	struct coord *coord; /* a moving one over the embedded file, or etcd's */
 	struct etcd_child *child;
+	struct control *control;   /* while this node leads; NULL: it does not */
 	struct replicate *r;       /* NULL: none yet, or no more */
 	struct fiber_lock joining; /* one join at a time */
 	struct group group;        /* of the upkeep */

@@ -228,6 +228,21 @@ PARKS static void grow(struct cluster *cl, const struct replicate_status *st,
 	}
 }
 
+/* What the rows of nodes say holds for their storage, too, whoever led when they were written. */
+static void storage_follow(struct cluster *cl, const struct coord_node *nodes, uint32_t n)
+{
+	for (uint32_t i = 0; i < n && cl->control != NULL; i++) {
+		unsigned roles, flags;
+
+		member_role_parse(nodes[i].role, &roles, &flags);
+		if ((flags & NODE_REMOVED) != 0)
+			(void)control_node_remove(cl->control, nodes[i].id);
+		else
+			(void)control_node_drain(
+				cl->control, nodes[i].id, (flags & NODE_DRAIN) != 0);
+	}
+}
+
 /* Its roles come back when it is not drained any more. */
 static void own_check(struct cluster *cl, const struct coord_node *nodes, uint32_t n)
 {
@@ -256,6 +271,7 @@ PARKS static void look(struct cluster *cl)
 		remember(cl, nodes, n);
 		if (leads(cl, &st))
 			grow(cl, &st, nodes, n);
+		storage_follow(cl, nodes, n);
 		free(nodes);
 	}
 	members = cl->m.etcd_name[0] != '\0' ? calloc(ETCD_MEMBERS_MAX, sizeof *members) : NULL;

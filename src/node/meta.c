@@ -86,6 +86,7 @@ static int prepare(
 	if (strlen(o->dir) + sizeof "/key" > sizeof m->key_file)
 		return err_set(note, E_TOOBIG, "%s: too long a path", o->dir);
 	snprintf(m->key_file, sizeof m->key_file, "%s/key", o->dir);
+	m->control.here = o->control;
 	m->control.key_file = o->key_file != NULL ? o->key_file : m->key_file;
 	ret_so->guest = &control_guest;
 	ret_so->guest_arg = &m->control;

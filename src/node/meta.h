@@ -19,6 +19,7 @@ struct meta_opts {
 	struct coord *coord;
 	uint64_t id;              /* of this node */
 	uint32_t first_target;    /* as in replicate_opts */
+	struct control **control; /* set while shard 0 is led from here, else NULL; may be NULL */
 	struct bytes token;       /* with which replicas greet each other: the cluster's key */
 	/* More requests, of connections with admin rights, whoever leads; those of ROLE_REPLICA
 	 * among them.  Handlers get ops_arg, and are not RPC_STREAM. */

@@ -39,6 +39,7 @@ struct serving {
 	struct store_device devices[DEVICES_MAX];
 	struct meta_opts meta_opts;
 	struct store_opts store_opts;
+	uint64_t node;               /* number in a cluster; 0: none */
 	char meta_addr[WHERE_LIST_MAX]; /* where a store finds its shard; with commas */
 	struct cluster *cluster;     /* on the loop of meta; without one on the main loop */
 	struct group group;          /* watchers of the roles, and of signals */
@@ -141,6 +142,8 @@ static int meta_thread(struct sys *s, void *arg)
 	o->first_target = cluster_first_target(sv->cluster);
 	o->ops = cluster_ops(&o->n_ops);
 	o->ops_arg = sv->cluster;
+	o->control = cluster_control(sv->cluster);
+	sv->node = o->id;
 	if (sv->place.tcp[0] != '\0' && strcmp(strrchr(sv->place.tcp, ':'), ":0") != 0)
 		cluster_address(sv->cluster, sv->place.tcp); /* others may wait for it already */
 	rc = meta_serve(s, o, &r->note);
@@ -279,6 +282,7 @@ PARKS static int meta_find(struct serving *sv, struct err_note *note)
 			n += (size_t)snprintf(sv->meta_addr + n, sizeof sv->meta_addr - n, "%s%s",
 				i > 0 ? "," : "", m->seeds[i]);
 	sv->in_cluster = rc == 0;
+	sv->node = rc == 0 ? m->id : 0;
 	free(m);
 	if (rc == E_NOTFOUND)
 		rc = where_connect(sv->sys, sv->o.meta, sv->meta_addr, note);
@@ -304,6 +308,7 @@ PARKS static int store_prepare(struct serving *sv, struct err_note *note)
 	if (rc < 0)
 		return rc;
 	sv->store_opts.controller = sv->meta_addr;
+	sv->store_opts.node = sv->node;
 	if (strncmp(sv->meta_addr, "unix:", 5) != 0 || strchr(sv->meta_addr, ',') != NULL)
 		sv->store_opts.token = bytes_of(p->key_text, strlen(p->key_text));
 	return 0;

@@ -246,12 +246,16 @@ PARKS static int key_find(struct sys *s, const struct node_opts *o, struct place
 	if (given != NULL)
 		snprintf(p->key_path, sizeof p->key_path, "%s", given);
 	else
-		rc = where_join(meta ? p->data : p->folder, WHERE_KEY, p->key_path, note);
+		rc = where_join(p->data, WHERE_KEY, p->key_path, note);
 	if (rc == 0 && meta)
 		rc = token_key_load(s, p->key_path, p->key, note);
 	if (rc < 0)
 		return rc;
 	rc = where_key_read(s, p->key_path, p->key_text, note);
+	/* One that has joined a cluster was given its key; another is its user's. */
+	if (rc == E_NOTFOUND && !meta && given == NULL &&
+		(rc = where_join(p->folder, WHERE_KEY, p->key_path, note)) == 0)
+		rc = where_key_read(s, p->key_path, p->key_text, note);
 	if (rc == E_NOTFOUND && !meta && given == NULL)
 		return 0; /* over a Unix socket none is needed */
 	if (rc == 0 && meta && given == NULL && !node_elsewhere(o))

@@ -357,7 +357,8 @@ static PARKS int enroll(struct store *st, uint8_t *room, struct err_note *note)
 		.host = text(sys_boot_id(st->sys)),
 		.rack = text(st->opts->rack),
 		.devices = infos(st, room, rpc_conn_version(c)),
-		.epoch = st->epoch };
+		.epoch = st->epoch,
+		.node = st->opts->node };
 	struct rpc_call call = { .op = OP_store_register, .plain = true, .msg = &m };
 	struct msg_store_ok ok;
 	int rc = rpc_ask(c, &call, OP_store_ok, &ok, sys_after(st->sys, ANSWER_MS * SYS_MS), note);
@@ -594,7 +595,8 @@ int link_run(void *store)
 		if (rc == E_CANCELED)
 			break;
 		if (enrolled || !told)
-			say(st, "no controller at", &note);
+			say(st, rc == E_GONE ? "it serves nobody: refused by" : "no controller at",
+				&note);
 		told = true;
 		again_ms = enrolled ? AGAIN_MS : again_ms * 2;
 		if (st->next != NULL || (enrolled && st->route.n > 1))

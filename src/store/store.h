@@ -28,6 +28,7 @@ struct store_opts {
 	const char *controller;  /* where the metadata is, as route_init() takes it */
 	struct bytes token;      /* for its hello: proof of the cluster; a Unix socket needs none */
 	const char *name;        /* for people; NULL: the host's */
+	uint64_t node;           /* of a cluster, whose storage this is; 0: none */
 	const char *rack;        /* label of what fails together with this host; NULL: none */
 	uint64_t scrub_ms;       /* in which all is read again; 0: LIMIT_SCRUB_MS */
 	/* Called once everything listens and the files were read, with the addresses as bound, in

@@ -44,6 +44,7 @@ enum wire_node_flags {
 	NODE_IN_SYNC = 16,
 	NODE_CONNECTED = 32,     /* as the one that leads sees it */
 };
+enum wire_node_storage { STORAGE_NONE = 0, STORAGE_UP = 1, STORAGE_AWAY = 2 };
 enum wire_shard_move { SHARD_HANDOVER = 1, SHARD_TARGET = 2, SHARD_FORCE = 3 };
 enum wire_server_state { SERVER_UP = 1, SERVER_SILENT = 2, SERVER_GONE = 3 };
 #endif
