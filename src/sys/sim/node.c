@@ -75,6 +75,18 @@ static void timer_fire(struct event *e)
 	sim_ready(n);
 }
 
+/* The first moment of the world at which the node's clock, behind it now, shows due_ns. */
+static uint64_t world_ns(const struct sys *s, uint64_t due_ns)
+{
+	uint64_t ahead_ns = due_ns - node_now_ns(s);
+	uint64_t rate = (uint64_t)(1000000 + s->node->drift_ppm);
+
+	if (s->node->drift_ppm == 0)
+		return s->w->now_ns + ahead_ns;
+	/* Both clocks count whole nanoseconds: one more makes up for what was cut off. */
+	return s->w->now_ns + ahead_ns / rate * 1000000 + ahead_ns % rate * 1000000 / rate + 2;
+}
+
 /* Puts the event of the loop's earliest deadline where it belongs. */
 static void timer_follow(struct sim_node *n)
 {
@@ -88,7 +100,7 @@ static void timer_follow(struct sim_node *n)
 		heap_drop(&n->w->heap, &n->timer);
 	else
 		heap_put(&n->w->heap, &n->timer,
-			due_ns <= now_ns ? n->w->now_ns : due_ns - n->sys->skew_ns);
+			due_ns <= now_ns ? n->w->now_ns : world_ns(n->sys, due_ns));
 }
 
 static void loop_go(struct sim_node *n, uint64_t now_ns)
@@ -164,6 +176,7 @@ void sim_node_start(struct sim_node *n, sim_main_fn *main_fn, void *arg)
 	check(s->loop != NULL);
 	/* Each boot has a monotonic clock of its own, so that comparing two of them shows. */
 	s->skew_ns = SYS_SEC + prng_below(stream(w, STREAM_CLOCK), 86400 * SYS_SEC) - w->now_ns;
+	s->rate_ns = w->now_ns;
 	list_init(&s->calls);
 	list_init(&s->streams);
 	list_init(&s->listeners);
@@ -421,4 +434,21 @@ void sim_clock_jump(struct sim_node *n, int64_t wall_ms)
 	if (!sim_misfortune(n->w, n, "clock: jumps by %lld ms", (long long)wall_ms))
 		return;
 	n->wall_ms += wall_ms;
+}
+
+void sim_clock_drift(struct sim_node *n, int32_t ppm)
+{
+	check(ppm > -SIM_DRIFT_PPM_MAX && ppm < SIM_DRIFT_PPM_MAX);
+	if (!sim_misfortune(n->w, n, "clock: %d ppm fast from now on", ppm))
+		return;
+	if (n->sys != NULL) {
+		uint64_t now_ns = node_now_ns(n->sys);
+
+		n->sys->skew_ns = now_ns - n->w->now_ns;
+		n->sys->rate_ns = n->w->now_ns;
+	}
+	n->drift_ppm = ppm;
+	n->timer_due_ns = 0; /* is due at another moment of the world */
+	if (n->sys != NULL)
+		sim_ready(n);
 }

@@ -9,7 +9,7 @@
 #include "base/prng.h"
 #include "sys/sys.h"
 
-enum { SIM_NODES_MAX = 64 };
+enum { SIM_NODES_MAX = 64, SIM_DRIFT_PPM_MAX = 100000 };
 
 /* Every number is a chance in a million per opportunity, or a bound in nanoseconds. */
 struct sim_faults {
@@ -86,13 +86,15 @@ uint64_t sim_disk_sum(const struct sim_node *n); /* of all that programs see of 
 uint64_t sim_disk_ops(const struct sim_node *n); /* that had their effect */
 
 void sim_clock_jump(struct sim_node *n, int64_t wall_ms);
+/* From now on, through restarts too, its monotonic clock is so much fast; negative: slow. */
+void sim_clock_drift(struct sim_node *n, int32_t ppm);
 void sim_net_cut(struct sim_node *from, struct sim_node *to, bool cut); /* one way */
 
 /* ---- to find out what a run needs to fail ----
  * A *misfortune* is a call of sim_node_crash(), _kill(), _pause(), _wipe(), sim_disk_full(..true),
- * _rot(), _rot_any(), sim_clock_jump() or sim_net_cut(..true) that would change something, or such
- * a jump by chance.  spare(arg, i, ...) is asked for the i-th of the run: true, and it does not
- * happen. */
+ * _rot(), _rot_any(), sim_clock_jump(), _drift() or sim_net_cut(..true) that would change
+ * something, or such a jump by chance.  spare(arg, i, ...) is asked for the i-th of the run: true,
+ * and it does not happen. */
 void sim_spare(struct sim *w,
 	bool (*spare)(void *arg, uint32_t i, uint64_t now_ns, const char *node, const char *what),
 	void *arg);

@@ -290,6 +290,30 @@ static int sleeper(struct sys *s, void *arg)
 	return 0;
 }
 
+/* A second of a clock that is fast or slow is so much less or more, also when its rate changes. */
+static void clocks_drift(void)
+{
+	static const int32_t ppm[] = { 1000, -1000, 50000, -50000 };
+	struct times t;
+
+	for (size_t i = 0; i < sizeof ppm / sizeof ppm[0]; i++) {
+		uint64_t from_ns = sim_now_ns(w), half_ns, want_ns;
+
+		sim_clock_drift(a, 0);
+		sim_node_start(a, sleeper, &t);
+		sim_run(w, from_ns + SYS_SEC / 2);
+		half_ns = sim_now_ns(w);
+		sim_clock_drift(a, ppm[i]);
+		want_ns = (uint64_t)(SYS_SEC / 2 * 1e6 / (1e6 + ppm[i]));
+		sim_run(w, half_ns + want_ns - 1000);
+		assert_true(sim_node_up(a));
+		sim_run(w, half_ns + want_ns + 1000);
+		assert_false(sim_node_up(a));
+		assert_true(t.woke_ns >= SYS_SEC && t.woke_ns < SYS_SEC + 1000);
+	}
+	sim_clock_drift(a, 0);
+}
+
 static void clocks_go_their_own_way(void **state)
 {
 	struct sim_faults f = sim_no_faults;
@@ -303,6 +327,7 @@ static void clocks_go_their_own_way(void **state)
 	assert_int_equal(t.wall_ms, 1000);
 	assert_int_equal(run(sleeper, &u), 0);
 	assert_true(t.first_ns != u.first_ns); /* each boot has its own monotonic clock */
+	clocks_drift();
 	sim_node_start(a, sleeper, &t);
 	sim_run(w, sim_now_ns(w) + SYS_SEC / 2);
 	sim_node_pause(a, 5 * SYS_SEC);

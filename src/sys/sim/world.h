@@ -65,6 +65,7 @@ struct sim_node {
 	void *main_arg;
 	int result;
 	int64_t wall_ms; /* what jumps added up to */
+	int32_t drift_ppm; /* by which its monotonic clock is fast */
 	struct event timer, resume;
 	uint64_t timer_due_ns; /* of the loop, in the node's own time, for which timer is queued */
 	bool timer_late;
@@ -79,7 +80,8 @@ struct sys {
 	struct sim_node *node;
 	struct loop *loop;
 	struct group root;
-	uint64_t skew_ns; /* the node's clock minus the world's, modulo 2^64 */
+	uint64_t skew_ns; /* the node's clock minus the world's, modulo 2^64, */
+	uint64_t rate_ns; /* at that moment of the world, from which on it runs at drift_ppm */
 	bool dead, tls;
 	uint64_t dead_calls, dead_draws;
 	struct list calls, streams, listeners, files, shms, signal_waits;
@@ -111,7 +113,11 @@ static inline void sim_ready(struct sim_node *n)
 }
 static inline uint64_t node_now_ns(const struct sys *s)
 {
-	return s->w->now_ns + s->skew_ns;
+	int64_t since_ns = (int64_t)(s->w->now_ns - s->rate_ns);
+
+	return s->w->now_ns + s->skew_ns +
+		(uint64_t)(since_ns / 1000000 * s->node->drift_ppm +
+			since_ns % 1000000 * s->node->drift_ppm / 1000000);
 }
 
 /* ---- node.c ---- */
