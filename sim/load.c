@@ -160,6 +160,14 @@ PARKS int load_read(struct worker *w, struct client *c)
 	return rc;
 }
 
+PARKS int load_read_own(struct worker *w, struct client *c)
+{
+	uint64_t whose = prng_below(&w->p, w->cl->n_machines * WORKERS_MAX);
+	struct key *k = load_of(w)->own[whose][prng_below(&w->p, OWN_KEYS)];
+
+	return k != NULL ? read_key(w, c, k, worker_until(w)) : 0;
+}
+
 /* ---- (S4) items ---- */
 PARKS static int item_put(struct worker *w, struct client *c)
 {

@@ -32,6 +32,7 @@ static inline struct load *load_of(const struct worker *w) { return w->mine; }
 PARKS int load_buckets(struct worker *w, struct client *c);
 PARKS int load_change(struct worker *w, struct client *c);
 PARKS int load_read(struct worker *w, struct client *c);
+PARKS int load_read_own(struct worker *w, struct client *c); /* what some worker changes now */
 PARKS int load_item(struct worker *w, struct client *c);
 PARKS int load_pause(struct worker *w, uint64_t max_ns);
 

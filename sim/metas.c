@@ -3,7 +3,9 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "control/control.h"
+#include "meta/db_own.h"
 #include "meta/large.h"
+#include "meta/log_own.h"
 #include "meta/replicate_own.h"
 #include "meta/serve.h"
 #include "sim/cluster.h"
@@ -20,6 +22,8 @@ enum {
 	TOGETHER_SEC = 60,  /* for all to be in the set again */
 	APPLY_SEC = 10,     /* for all to have applied what is committed */
 	NEAR_SEC = 20,      /* two power cuts so close count as one of both */
+	SYNCED_TRIES = 100, /* of a millisecond */
+	END_BYTES = 1000,   /* of a log: its last records */
 };
 #define TICK_NS (20 * SYS_MS)
 #define AGAIN_NS (30 * SYS_MS)
@@ -231,7 +235,7 @@ PARKS static int serve_here(struct sys *s, struct meta_node *mn, struct err_note
 	return rc;
 }
 
-static int meta_main(struct sys *s, void *arg)
+int metas_main(struct sys *s, void *arg)
 {
 	struct meta_node *mn = arg;
 	struct cluster *cl = mn->cl;
@@ -313,10 +317,10 @@ void metas_start(struct cluster *cl)
 {
 	for (uint32_t i = 0; i < cl->metas.n; i++)
 		if (!sim_node_up(cl->metas.nodes[i].node))
-			sim_node_start(cl->metas.nodes[i].node, meta_main, &cl->metas.nodes[i]);
+			sim_node_start(cl->metas.nodes[i].node, metas_main, &cl->metas.nodes[i]);
 }
 
-static bool serves(const struct meta_node *mn)
+bool metas_serves(const struct meta_node *mn)
 {
 	return sim_node_up(mn->node) && mn->v != NULL && serve_shard(mn->v) != NULL;
 }
@@ -328,7 +332,7 @@ struct meta_node *metas_leader(struct cluster *cl)
 	for (uint32_t i = 0; i < cl->metas.n; i++) {
 		struct meta_node *mn = &cl->metas.nodes[i];
 
-		if (!serves(mn))
+		if (!metas_serves(mn))
 			continue;
 		if (found != NULL)
 			return NULL;
@@ -392,12 +396,47 @@ bool metas_wipe(struct cluster *cl, struct meta_node *mn)
 	return true;
 }
 
-bool metas_rot(struct cluster *cl, struct meta_node *mn)
+static bool may_rot(struct cluster *cl)
 {
 	for (uint32_t i = 0; i < cl->metas.n; i++)
 		if (cl->metas.nodes[i].rotten)
 			return false;
-	if (!together(cl) || cl->metas.n == 1 || !sim_disk_rot_any(mn->node, "data/meta/log"))
+	return together(cl) && cl->metas.n > 1;
+}
+
+bool metas_rot(struct cluster *cl, struct meta_node *mn)
+{
+	if (!may_rot(cl) || !sim_disk_rot_any(mn->node, "data/meta/log"))
+		return false;
+	mn->rotten = true;
+	return true;
+}
+
+/* Its log, when its mark says that all of it is synced; NULL: not soon. */
+static const struct log *synced_log(struct cluster *cl, struct meta_node *mn)
+{
+	for (int i = 0; i < SYNCED_TRIES; i++) {
+		const struct replicate *r = mn->v != NULL ? serve_replicate(mn->v) : NULL;
+		const struct log *l = r != NULL && r->db != NULL ? r->db->log : NULL;
+
+		if (l != NULL && l->marked_lsn == l->place.lsn && l->at > END_BYTES)
+			return l;
+		scenario_run(cl->sc, SYS_MS);
+	}
+	return NULL;
+}
+
+bool metas_rot_end(struct cluster *cl, struct meta_node *mn)
+{
+	uint64_t back = 1 + prng_below(cl->sc->p, END_BYTES);
+	unsigned bit = (unsigned)prng_below(cl->sc->p, 8);
+	const struct log *l = may_rot(cl) ? synced_log(cl, mn) : NULL;
+	char path[LOG_PATH_MAX * 2];
+
+	if (l == NULL || !may_rot(cl))
+		return false;
+	segment_path(l, l->segments[l->n_segments - 1].first_lsn, path);
+	if (!sim_disk_rot(mn->node, path, l->at - back, bit))
 		return false;
 	mn->rotten = true;
 	return true;

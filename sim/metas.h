@@ -49,8 +49,10 @@ struct metas {
 void metas_init(struct cluster *cl, uint32_t n);
 void metas_fini(struct cluster *cl); /* when the world has ended */
 void metas_start(struct cluster *cl); /* those that are down */
+sim_main_fn metas_main; /* of one: struct meta_node */
 /* The one that leads, as they say; NULL: nobody, or several do. */
 struct meta_node *metas_leader(struct cluster *cl);
+bool metas_serves(const struct meta_node *mn); /* it believes that it leads */
 
 /* Power of one.  What it wrote and did not sync may be gone for ever when it happens to another one
  * shortly before or after, or the set is this one alone: then it ends an era of the ledger. */
@@ -58,10 +60,15 @@ void metas_power_cut(struct cluster *cl, struct meta_node *n);
 /* Its disk, too: it comes back under another id.  False, and nothing happens, while the others
  * could not go on without it. */
 bool metas_wipe(struct cluster *cl, struct meta_node *n);
-/* Flips a bit of its log, while all others have the same log. */
+/* Flips a bit of its log, while all others have the same log; or of the end of it, of what it has
+ * synced. */
 bool metas_rot(struct cluster *cl, struct meta_node *n);
+bool metas_rot_end(struct cluster *cl, struct meta_node *n);
 /* A drawn misfortune of them, or of the store of who leads. */
 void metas_misfortune(struct cluster *cl);
+
+/* Their clocks run at other rates from now on, within what replicas are promised. */
+void metas_drift(struct cluster *cl, struct prng *p);
 
 void metas_heal(struct cluster *cl); /* what it cut and filled */
 

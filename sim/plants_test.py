@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A simulation finds what is planted: each bug of a list, within its number of seeds.
 
-    sim/plants_test.py [--list FILE] [--program TARGET] BUILD [NAME...]
+    sim/plants_test.py [--list FILE] [--program TARGET] [--scenario NAME --seeds N] BUILD [NAME...]
 
 Compiles the planted copies with the commands of the build directory and links them before its
-libraries.  Prints how many seeds each took.
+libraries.  Prints how many seeds and seconds each took.  With --scenario another one has to find
+them than the list says.
 """
 import argparse
 import json
@@ -20,6 +21,8 @@ ROOT = os.path.dirname(HERE)
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--list", default=os.path.join(HERE, "plants.def"), help="what is planted")
 parser.add_argument("--program", default="wadi-sim", help="the target that has to find it")
+parser.add_argument("--scenario", help="instead of what the list says")
+parser.add_argument("--seeds", help="likewise")
 parser.add_argument("build")
 parser.add_argument("name", nargs="*", help="only these")
 OPTIONS = parser.parse_args()
@@ -42,7 +45,7 @@ def plants():
             head = re.match(r"PLANT\((\w+), (\w+), (\d+)\)", line)
             place = re.match(r"IN\((\S+)\)", line)
             if head:
-                rows.append((head[1], head[2], head[3], {}))
+                rows.append((head[1], OPTIONS.scenario or head[2], OPTIONS.seeds or head[3], {}))
             elif place:
                 edits = rows[-1][3].setdefault(standing(place[1]), [])
             elif rows and line.startswith("- "):
@@ -87,13 +90,16 @@ def seeds_until_found(row, directory, commands, link):
     command[command.index("-o") + 1] = program
     at = command.index("-Wl,--start-group") if "-Wl,--start-group" in command else len(command)
     run(command[:at] + objects + command[at:])
+    began = os.times()
     done = subprocess.run([program, "--scenario", scenario, "--seeds", seeds, "--first"],
                           capture_output=True, text=True, timeout=DEADLINE_S)
+    ended = os.times()
     os.unlink(program)
     end = END.search(done.stdout)
     assert end, f"{done.stdout[-500:]}{done.stderr[-500:]}"
     assert done.returncode != 0 and end[2] == "1", f"not found in {end[1]} seeds of {scenario}"
-    return int(end[1]), (re.search(r"rule: (.*)", done.stdout) or ["", "?"])[1]
+    cpu_s = ended.children_user - began.children_user
+    return int(end[1]), cpu_s, (re.search(r"rule: (.*)", done.stdout) or ["", "?"])[1]
 
 
 def main():
@@ -111,8 +117,8 @@ def main():
         if ONLY and row[0] not in ONLY:
             continue
         try:
-            n, rule = seeds_until_found(row, directory, commands, link)
-            print(f"{n:4} seeds of {row[1]}: {rule}")
+            n, cpu_s, rule = seeds_until_found(row, directory, commands, link)
+            print(f"{n:4} seeds of {row[1]}, {cpu_s:.0f} s: {rule}")
             print(f"[       OK ] {row[0]}", flush=True)
         except (AssertionError, subprocess.TimeoutExpired) as problem:
             failed += 1

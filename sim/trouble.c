@@ -200,6 +200,19 @@ static void strike(struct trouble *t)
 	kinds[i].strike(t);
 }
 
+void metas_drift(struct cluster *cl, struct prng *p)
+{
+	for (uint32_t i = 0; i < cl->metas.n; i++) {
+		int32_t ppm = (int32_t)replica_limits_default.drift_ppm;
+
+		if (prng_odds(p, 1, 3))
+			ppm = (int32_t)prng_below(p, 2 * (uint64_t)ppm + 1) - ppm;
+		else if (prng_odds(p, 1, 2))
+			ppm = -ppm;
+		sim_clock_drift(cl->metas.nodes[i].node, ppm);
+	}
+}
+
 void metas_misfortune(struct cluster *cl)
 {
 	struct trouble t = { .cl = cl, .p = prng_fork(prng_next(cl->sc->p), 1) };

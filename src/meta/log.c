@@ -406,6 +406,7 @@ int log_sync(struct log *l, uint64_t *ret_index, struct err_note *note)
 	l->durable_chain = until.node_chain;
 	if ((rc = mark_write(l, until.lsn, until.node_chain, note)) < 0)
 		return die(l, rc);
+	l->marked_lsn = until.lsn;
 	*ret_index = until.index;
 	return 0;
 }

@@ -38,6 +38,7 @@ struct log {
 	uint32_t n_unsynced;
 	struct sys_file *mark;
 	uint64_t mark_seq, mark_synced_ns, durable_lsn, durable_chain;
+	uint64_t marked_lsn; /* the mark names it: below it a bad record is never taken for torn */
 	bool mark_half; /* which two copies are being written */
 	bool dead, appending, syncing, tight, turn;
 	bool raw; /* the last segment was not written before: syncs write more, it is left early */
