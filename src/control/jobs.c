@@ -360,6 +360,16 @@ void on_job_register(void *arg, struct rpc_request *r)
 	answer(ctl, r, &c, rc, OP_job_ok, &ok);
 }
 
+/* Gone is what nobody acts for any more: before its end is on the medium its own clients may. */
+static int active(const struct job *j, struct err_note *note)
+{
+	if (j->state.now == JOB_ACTIVE)
+		return 0;
+	if (j->state.now == JOB_ENDING && !j->end_synced)
+		return err_set(note, E_BUSY, "job %llu is ending", (unsigned long long)j->id);
+	return err_set(note, E_GONE, "job %llu has ended", (unsigned long long)j->id);
+}
+
 void on_job_renew(void *arg, struct rpc_request *r)
 {
 	static const struct msg_ok ok;
@@ -373,9 +383,7 @@ void on_job_renew(void *arg, struct rpc_request *r)
 	rc = decoded(&c, msg_job_renew_get(r->body.p, r->body.len, r->version, &m));
 	if (rc == 0)
 		rc = job_of(ctl, &c, m.job, &j);
-	if (rc == 0 && j->state.now != JOB_ACTIVE)
-		rc = err_set(&c.note, E_GONE, "job %llu has ended", (unsigned long long)j->id);
-	if (rc == 0)
+	if (rc == 0 && (rc = active(j, &c.note)) == 0)
 		job_hear(ctl, j);
 	answer(ctl, r, &c, rc, OP_ok, &ok);
 }
@@ -396,8 +404,8 @@ static int job_revoke(struct control *ctl, struct shard_call *c, uint64_t id, st
 	*ret_j = j;
 	if (rc > 0)
 		return 0;
-	if (j->state.now != JOB_ACTIVE)
-		return err_set(&c->note, E_GONE, "job %llu has ended", (unsigned long long)j->id);
+	if ((rc = active(j, &c->note)) < 0)
+		return rc;
 	if ((rc = job_epoch_raise(ctl, j)) < 0)
 		return err_set(&c->note, rc, "job %llu", (unsigned long long)j->id);
 	job_write(ctl, j);

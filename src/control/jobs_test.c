@@ -215,6 +215,46 @@ static void lease(void)
 	check(kit_change(kit.admin, OP_job_renew, &renew, OP_ok, NULL) == E_GONE);
 }
 
+/* ---- gone ---- */
+static int asks_for_the_end(void *arg)
+{
+	const struct kit_job *j = arg;
+	struct msg_job_end m = { j->id };
+	struct rpc_call call = { .op = OP_job_end, .msg = &m };
+	struct msg_job_end_ok ok;
+	int rc = rpc_ask(j->conn, &call, OP_job_end_ok, &ok, sys_after(kit.sys, 10 * SYS_SEC),
+		NULL);
+
+	rpc_call_fini(&call);
+	check(rc == 0);
+	return 0;
+}
+
+/* Told so while its end is not on the medium yet, one would be contradicted by who acts for it. */
+static void nobody_acts_for_who_is_gone(void)
+{
+	struct kit_job j = kit_register("", 0, 0), ender = j;
+	struct msg_job_renew renew = { j.id };
+	bool busy = false;
+	uint64_t b;
+	int rc;
+
+	kit_enter(&j);
+	check(kit_connect(NULL, 0, NULL, &ender.conn) == 0);
+	b = kit_bucket(j.conn, &plain_bucket);
+	check(kit_put(j.conn, b, "x", "0123456789", 0) == 0);
+	check(fiber_start(&kit.g, "end", asks_for_the_end, &ender) == 0);
+	while ((rc = kit_change(kit.admin, OP_job_renew, &renew, OP_ok, NULL)) != E_GONE) {
+		check(rc == 0 || rc == E_BUSY);
+		busy = busy || rc == E_BUSY;
+	}
+	check(kit_get(j.conn, b, "x") == E_CLOSED);
+	check(busy);
+	kit_sleep(1000);
+	rpc_close(j.conn);
+	rpc_close(ender.conn);
+}
+
 /* ---- what is refused ---- */
 static void refuse(struct msg_job_register m, int rc, const char *limit)
 {
@@ -383,6 +423,7 @@ static void is_billed(void **state) { kit_run(bill); }
 static void is_billed_to_the_change(void **state) { kit_run(bill_to_the_change); }
 static void keeps_what_persists(void **state) { kit_run(persisted); }
 static void lives_by_its_lease(void **state) { kit_run(lease); }
+static void is_gone_for_all(void **state) { kit_run(nobody_acts_for_who_is_gone); }
 static void is_refused(void **state) { kit_run(refusals); }
 static void is_registered_once(void **state) { kit_run(retried); }
 
@@ -415,6 +456,7 @@ int main(void)
 		cmocka_unit_test(is_billed_to_the_change),
 		cmocka_unit_test(keeps_what_persists),
 		cmocka_unit_test(lives_by_its_lease),
+		cmocka_unit_test(is_gone_for_all),
 		cmocka_unit_test(is_refused),
 		cmocka_unit_test(is_registered_once),
 		cmocka_unit_test(ends_after_a_crash),
