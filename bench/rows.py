@@ -14,6 +14,7 @@ how is one of
     cluster   creations on one cluster against another: sides (three nodes, one node, three etcd)
     rejoin    seconds until a node that was so many records behind is in sync again; its p99 beside
     failover  milliseconds from kill -9 of a primary to the first acknowledged change begun later
+    sim       wadi-sim --scenario busy, one core: seconds against real time, or operations
 beside names a row that is measured whenever this one is, for this one means little without it.
 """
 
@@ -63,6 +64,11 @@ ROWS = [
     # The processor time of one node an operation, against that of three together.
     row("meta_ops_3_vs_1", "cluster", "ms", "higher", 0.3, measure="cpu", op="create", conns=64,
         depth=1, size=0, durable=True, sides=["one", "three"], peer_name="three nodes"),
+    # A cluster of five nodes under a thousand operations in a second, with faults: what it lives
+    # through, and what its clients do, in a second of one processor.
+    row("sim_speed", "sim", "s", "higher", 20.0, what="seconds", seeds=3,
+        peer_name="real time", beside="sim_ops"),
+    row("sim_ops", "sim", "ops/s", "higher", None, what="operations", seeds=3),
     row("rejoin", "rejoin", "s", "lower", None, "long", measure="took", limit=10, **AWAY),
     row("rejoin_p99", "rejoin", "ms", "lower", 2.0, "long", measure="p99", **AWAY),
     row("failover_p50", "failover", "ms", "lower", None, "long", measure="p50_ms", limit=250,

@@ -17,7 +17,8 @@ enum {
 	LARGE_BYTES_MAX = 60 << 10,
 	JUDGE_SEC = 240,
 	EMPTY_SEC = 700, /* as in large: a dead client's session */
-	BUSY_ROUNDS = 40,
+	BUSY_ROUNDS = 16,
+	BUSY_MS = 4000,
 };
 
 static uint32_t any_len(struct worker *w)
@@ -96,7 +97,7 @@ void scenario_busy(struct scenario *sc)
 	cluster_course(cl,
 		&(struct course){ .rounds = BUSY_ROUNDS,
 			.steps_max = STEPS_MAX,
-			.work_ns_max = 800 * SYS_MS,
+			.work_ns_max = BUSY_MS * SYS_MS,
 			.misfortune = misfortune,
 			.judge = small_judge,
 			.mine = m,
