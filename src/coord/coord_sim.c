@@ -207,9 +207,10 @@ PARKS static int ask(struct coord *c, struct question *q, uint64_t until_ns, boo
 	*ret_sent = false;
 	catch_up(cs);
 	cs->counts.questions++;
-	if (fiber_canceled() || odds(cs, cs->faults.refused_ppm)) {
+	/* A process that unwinds goes through its time alone, and takes the others for silent. */
+	if (sim_dead(c->sys) || fiber_canceled() || odds(cs, cs->faults.refused_ppm)) {
 		question_free(q);
-		return fiber_canceled() ? E_CANCELED : E_UNAVAILABLE;
+		return sim_dead(c->sys) || fiber_canceled() ? E_CANCELED : E_UNAVAILABLE;
 	}
 	*ret_sent = true;
 	q->arrival_ns = arrival(cs, y->name);

@@ -14,6 +14,8 @@ struct loop *sys_loop(struct sys *s)
 }
 
 /* A dead process has the time of its own unwinding, which the world does not share. */
+bool sim_dead(const struct sys *s) { return s->dead; }
+
 uint64_t sys_now_ns(struct sys *s)
 {
 	return s->dead ? loop_now_ns(s->loop) : node_now_ns(s);

@@ -55,6 +55,7 @@ int sim_node_result(const struct sim_node *n); /* of main_fn, when it has return
  * has no effect), its fibers unwind through their own clean-up, unsynced writes are lost or torn.
  */
 void sim_node_crash(struct sim_node *n);
+bool sim_dead(const struct sys *s); /* its fibers unwind: for twins with a door of their own */
 void sim_node_kill(struct sim_node *n); /* the process only: what was written is kept */
 void sim_node_signal(struct sim_node *n, int signal); /* what sys_signal_wait() returns there */
 void sim_node_pause(struct sim_node *n, uint64_t ns); /* SIGSTOP for that long */
