@@ -11,8 +11,12 @@
  *   stores   the same of storage servers and of clients with what they were given before (R12);
  *   frozen   it stands still until another leads, and wakes among those who ask it;
  *   rot      the end of its log rots, below what it had synced, and it is started again at once, or
- *            while nobody else may lead (R9). */
+ *            while nobody else may lead (R9);
+ *   orphans  the last member of the set loses its disk: nobody leads until an operator says so, and
+ *            then nothing is lost, for alone it committed nothing (R7, R13);
+ *   waiting  all lose their power, and one of the set stays away: nobody leads without it (R9). */
 #include "base/limit.h"
+#include "meta/serve.h"
 #include "sim/small.h"
 
 enum {
@@ -21,6 +25,7 @@ enum {
 	STORES = 2,
 	LARGE_BYTES_MAX = 60 << 10,
 	TRIES = 100,      /* of 5 ms, for another one to lead */
+	WITHOUT_MS = 1200, /* of a leader: long enough for anybody to take over */
 	READERS = 3,
 	JUDGE_SEC = 240,
 	EMPTY_SEC = 700,
@@ -180,17 +185,103 @@ static void rot(struct plot *t)
 	go_on(t, 1000);
 }
 
+static const char nobody_rule[] = "without those who may hold more, nobody leads by itself";
+
+/* All in the set, within a while; the one that leads then is the old one. */
+static bool gather(struct plot *t)
+{
+	for (int i = 0; i < TRIES && !metas_together(t->cl); i++) {
+		scenario_run(t->cl->sc, 20 * SYS_MS);
+		metas_start(t->cl);
+	}
+	if (!metas_together(t->cl))
+		return false;
+	t->old = metas_leader(t->cl);
+	return true;
+}
+
+/* Others cannot take over; it goes on alone. */
+static bool leave_it_alone(struct plot *t)
+{
+	struct metas *m = &t->cl->metas;
+
+	cut_others(t, t->old->node, true);
+	for (uint32_t i = 0; i < m->n; i++)
+		if (&m->nodes[i] != t->old)
+			coord_sim_cut(m->cs, m->nodes[i].name, true);
+	for (int i = 0; i < TRIES && t->old->set.n != 1; i++)
+		scenario_run(t->cl->sc, 10 * SYS_MS);
+	return t->old->set.n == 1 && metas_serves(t->old);
+}
+
+/* Who holds most of it: all that it committed with anybody. */
+static struct meta_node *longest(const struct plot *t)
+{
+	struct meta_node *found = NULL;
+
+	for (uint32_t i = 0; i < t->cl->metas.n; i++) {
+		struct meta_node *mn = &t->cl->metas.nodes[i];
+
+		if (mn != t->old && mn->v != NULL &&
+			(found == NULL || mn->seen.last > found->seen.last))
+			found = mn;
+	}
+	return found;
+}
+
+static void orphans(struct plot *t)
+{
+	struct scenario *sc = t->cl->sc;
+	struct meta_node *next;
+
+	if (!gather(t) || !leave_it_alone(t) || !metas_lose(t->cl, t->old))
+		return;
+	metas_heal(t->cl);
+	metas_start(t->cl);
+	scenario_run(sc, WITHOUT_MS * SYS_MS);
+	scenario_checked(nobody_rule);
+	if (another_leads(t) || metas_serves(t->old))
+		violation(sc, nobody_rule, "the last of the set has lost its disk");
+	next = longest(t);
+	for (int i = 0; i < TRIES && next != NULL && !another_leads(t); i++) {
+		if (next->v != NULL && i % 20 == 0)
+			scenario_say(sc, "%s is forced: %s", next->name,
+				err_name(replicate_force(serve_replicate(next->v))));
+		scenario_run(sc, 20 * SYS_MS);
+	}
+}
+
+static void waiting(struct plot *t)
+{
+	struct metas *m = &t->cl->metas;
+	struct meta_node *away = &m->nodes[prng_below(&t->p, m->n)];
+
+	if (!gather(t) || !metas_settled(t->cl))
+		return;
+	for (uint32_t i = 0; i < m->n; i++)
+		metas_power_cut(t->cl, &m->nodes[i]);
+	for (uint32_t i = 0; i < m->n; i++)
+		if (&m->nodes[i] != away && !sim_node_up(m->nodes[i].node))
+			sim_node_start(m->nodes[i].node, metas_main, &m->nodes[i]);
+	scenario_run(t->cl->sc, WITHOUT_MS * SYS_MS);
+	if (sim_node_up(away->node)) /* spared */
+		return;
+	scenario_checked(nobody_rule);
+	if (metas_leader(t->cl) != NULL)
+		violation(t->cl->sc, nobody_rule, "%s was not asked", away->name);
+}
+
 static void plot(struct cluster *cl, void *mine)
 {
-	static void (*const plots[])(struct plot *t) = { readers, members, stores, frozen, rot };
+	static void (*const plots[])(struct plot *t) = { readers, members, frozen, rot, readers,
+		members, orphans, waiting, stores, stores };
 	struct plot t = { .cl = cl, .p = prng_fork(prng_next(cl->sc->p), 2) };
-	uint64_t which = prng_below(&t.p, cl->n_stores > 0 ? 7 : 6);
+	uint64_t which = prng_below(&t.p, cl->n_stores > 0 ? 12 : 10);
 
-	if (which == 5) {
+	if (which >= sizeof plots / sizeof plots[0] - (cl->n_stores > 0 ? 0 : 2)) {
 		metas_misfortune(cl);
 		return;
 	}
-	which = which == 6 ? 2 : which;
 	if (prng_odds(&t.p, 1, 4))
 		metas_drift(cl, &t.p);
 	t.old = metas_leader(cl);

@@ -350,7 +350,7 @@ static uint32_t in_sync(const struct meta_node *leader)
 	return n;
 }
 
-static bool together(struct cluster *cl)
+bool metas_together(struct cluster *cl)
 {
 	const struct meta_node *leader = metas_leader(cl);
 
@@ -358,12 +358,20 @@ static bool together(struct cluster *cl)
 		in_sync(leader) == cl->metas.n;
 }
 
+bool metas_settled(struct cluster *cl)
+{
+	const struct meta_node *leader = metas_together(cl) ? metas_leader(cl) : NULL;
+	const struct replica *r = leader != NULL ? &serve_replicate(leader->v)->core : NULL;
+
+	return r != NULL && r->op == 0 && r->config.in_sync.n == cl->metas.n;
+}
+
 /* What it had not synced may have been all that there was of it. */
 static void lost_what_was_not_synced(struct cluster *cl, struct meta_node *mn)
 {
 	uint64_t now_ns = sim_now_ns(cl->sc->w) + 1;
 	struct metas *m = &cl->metas;
-	bool alone = !together(cl); /* for all that is known */
+	bool alone = !metas_together(cl); /* for all that is known */
 
 	for (uint32_t i = 0; i < m->n; i++)
 		alone = alone || (i != mn->number && m->cut_ns[i] != 0 &&
@@ -379,13 +387,10 @@ void metas_power_cut(struct cluster *cl, struct meta_node *mn)
 	sim_node_crash(mn->node);
 }
 
-bool metas_wipe(struct cluster *cl, struct meta_node *mn)
+bool metas_lose(struct cluster *cl, struct meta_node *mn)
 {
 	uint64_t was;
 
-	if (!together(cl) || cl->metas.n == 1)
-		return false;
-	lost_what_was_not_synced(cl, mn);
 	sim_node_kill(mn->node);
 	was = sim_disk_sum(mn->node);
 	sim_node_wipe(mn->node);
@@ -396,12 +401,20 @@ bool metas_wipe(struct cluster *cl, struct meta_node *mn)
 	return true;
 }
 
+bool metas_wipe(struct cluster *cl, struct meta_node *mn)
+{
+	if (!metas_together(cl) || cl->metas.n == 1)
+		return false;
+	lost_what_was_not_synced(cl, mn);
+	return metas_lose(cl, mn);
+}
+
 static bool may_rot(struct cluster *cl)
 {
 	for (uint32_t i = 0; i < cl->metas.n; i++)
 		if (cl->metas.nodes[i].rotten)
 			return false;
-	return together(cl) && cl->metas.n > 1;
+	return metas_together(cl) && cl->metas.n > 1;
 }
 
 bool metas_rot(struct cluster *cl, struct meta_node *mn)
@@ -538,12 +551,12 @@ bool metas_come_back(struct cluster *cl)
 			"%llu are committed", (unsigned long long)before);
 	}
 	scenario_checked("when all is well, every replica is in the set");
-	while (!together(cl) && sim_now_ns(sc->w) < from_ns + TOGETHER_SEC * SYS_SEC &&
+	while (!metas_together(cl) && sim_now_ns(sc->w) < from_ns + TOGETHER_SEC * SYS_SEC &&
 		sc->violations == 0) {
 		scenario_run(sc, 10 * TICK_NS);
 		metas_start(cl); /* those that ended because their disk was no good */
 	}
-	if (together(cl) || sc->violations > 0)
+	if (metas_together(cl) || sc->violations > 0)
 		return true;
 	say_all(cl);
 	violation(sc, "when all is well, every replica is in the set", "%s",

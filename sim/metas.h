@@ -60,6 +60,10 @@ void metas_power_cut(struct cluster *cl, struct meta_node *n);
 /* Its disk, too: it comes back under another id.  False, and nothing happens, while the others
  * could not go on without it. */
 bool metas_wipe(struct cluster *cl, struct meta_node *n);
+/* Its disk, whoever else there is. */
+bool metas_lose(struct cluster *cl, struct meta_node *n);
+bool metas_together(struct cluster *cl); /* one leads, and all are in the set */
+bool metas_settled(struct cluster *cl);  /* and nothing is asked to make it another one */
 /* Flips a bit of its log, while all others have the same log; or of the end of it, of what it has
  * synced. */
 bool metas_rot(struct cluster *cl, struct meta_node *n);
