@@ -12,6 +12,7 @@ enum {
 	LATE_SEC = 12,   /* a late timer after a late timer, and a pause */
 	STOP_SEC = 30,
 	AUDIT_SEC = 10,
+	SCRUB_MS = 4000, /* where there are copies: not a day */
 };
 #define TICK_NS (50 * SYS_MS)
 #define MIB (UINT64_C(1) << 20)
@@ -59,7 +60,8 @@ static int store_main(struct sys *s, void *arg)
 	char addr[SYS_ADDR_MAX];
 	struct store_opts o = { .dir = "data", .devices = devices,
 		.n_devices = sizeof ample / sizeof ample[0], .listen = listen, .n_listen = 1,
-		.controller = cl->metas.addr, .token = bytes_of(cl->token, cl->token_len) };
+		.controller = cl->metas.addr, .token = bytes_of(cl->token, cl->token_len),
+		.scrub_ms = cl->copies > 0 ? SCRUB_MS : 0 };
 	struct store *st;
 	int rc;
 

@@ -273,6 +273,8 @@ static PARKS int visit(struct store *st, uint64_t egroup, uint64_t id)
 	rc = extent_look(e, false, &note);
 	if (extent_is(e, EXTENT_SEALED)) { /* (Z1) */
 		e->egroup->device->n_corrupt += rc == E_CORRUPT;
+		if (rc == E_CORRUPT && !e->bad)
+			sys_reached(st->sys, "a scrub found rot");
 		if (rc == E_CORRUPT || rc == E_IO)
 			extent_rotten(e, rc);
 		else if (rc == 0)
