@@ -19,7 +19,7 @@ import threading
 import time
 
 from cluster import PORT, Cluster, Load
-from house import FLASH, PATIENCE, Failed, House, HouseTest, run, until
+from house import DRAM, FLASH, PATIENCE, Failed, House, HouseTest, run, until
 
 
 class Survival(HouseTest):
@@ -141,9 +141,13 @@ class Ways(HouseTest):
         client = cluster.puppet()
         client("bucket", "two", f"tiers={FLASH}")
         client("bucket", "one", "lifetime=2", "ttl=3600000", f"tiers={FLASH}")
-        keys = [(bucket, f"k{i}") for bucket in ("two", "one") for i in range(12)]
+        token = client("job", "j", "lease=600000")[1]
+        job = cluster.puppet(token=token)
+        job("bucket", "memory", f"tiers={DRAM}")
+        keys = [(bucket, f"k{i}") for bucket in ("two", "one", "memory") for i in range(12)]
         for i, (bucket, key) in enumerate(keys):
-            client("put", bucket, key, 1500000, i)
+            (job if bucket == "memory" else client)("put", bucket, key, 1500000, i)
+        job.leave()
         client.leave()  # what it may write into is returned
         dead, leaves = cluster.nodes[3], cluster.nodes[1]
 
@@ -160,7 +164,7 @@ class Ways(HouseTest):
         def work():
             nonlocal n
             while going:
-                bucket, key = keys[n % len(keys)]
+                bucket, key = keys[n % 24]
                 try:
                     busy("put", bucket, f"new{n % 7}", 30000, n)
                     busy("get", bucket, f"new{n % 7}")
@@ -186,11 +190,12 @@ class Ways(HouseTest):
         refused = cluster.wadi("node", "rm", str(dead.number), check=False)
         self.assertIn("wadi node rm --force 4", refused.stderr)
         cluster.wadi("node", "rm", "--force", str(dead.number), timeout=60)
-        client = cluster.puppet()
+        client, job = cluster.puppet(), cluster.puppet(token=token)
         lost = 0
         for i, (bucket, key) in enumerate(keys):
             try:
-                self.assertEqual(client.get(bucket, key), (1500000, i))
+                self.assertEqual((job if bucket == "memory" else client).get(bucket, key),
+                                 (1500000, i))
             except Failed as failed:
                 self.assertEqual((failed.name, bucket != "two"), ("LOST", True))
                 lost += 1
@@ -225,9 +230,39 @@ class Ways(HouseTest):
                  f"http://{here}:2380", "--initial-cluster", f"default=http://{here}:2380"],
                 stdout=log, stderr=log)
         self.addCleanup(lambda: (etcd.kill(), etcd.wait()))
-        cluster.options = ["--coord", f"etcd://{here}:2379/mine"]
+        def tell(path, body):
+            ask = ("import sys, urllib.request as u; u.build_opener(u.ProxyHandler({})).open("
+                   "u.Request(sys.argv[1], sys.argv[2].encode()), timeout=5)")
+            return subprocess.run([*cluster.outside, sys.executable, "-c", ask,
+                                   f"http://{here}:2379/v3/{path}", body], capture_output=True,
+                                  timeout=20).returncode == 0
+        until("etcd answers", lambda: tell("auth/user/add",
+                                           '{"name": "root", "password": "secret"}'))
+        self.assertTrue(tell("auth/role/add", '{"name": "root"}'))
+        self.assertTrue(tell("auth/user/grant", '{"user": "root", "role": "root"}'))
+        self.assertTrue(tell("auth/enable", "{}"))
+        login = os.path.join(self.house.folder, "login")
+        with open(login, "w") as f:
+            f.write("root:secret\n")
+        # one that was alone, with what it has
         cluster.grow()
-        self.assertIsNone(cluster.nodes[0].etcd_pid)
+        first = cluster.nodes[0]
+        client = cluster.puppet()
+        client("bucket", "b")
+        client("put", "b", "k", 100, 7)
+        client.leave()
+        self.assertEqual(first.stop(), 0)
+        cluster.options = ["--coord", f"etcd://{here}:2379/mine"]
+        first.options = (*first.options, *cluster.options)
+        first.start(wait=False)
+        self.assertNotEqual(first.process.wait(60 * PATIENCE), 0)
+        self.assertIn("password", first.said())
+        cluster.options += ["--coord-login", login]
+        first.options = (*first.options, "--coord-login", login)
+        first.start()
+        self.assertEqual(cluster.puppet().get("b", "k"), (100, 7))
+        self.assertFalse(cluster.look()["alone"])
+        self.assertIsNone(first.etcd_pid)
         # one that asks a node that is not there ends when it is told to
         waits = self.at_home(cluster, "serve", "--insecure", "--listen", cluster.net.address(2),
                              "--join", cluster.net.address(9), "--key-file", cluster.key,
@@ -237,7 +272,7 @@ class Ways(HouseTest):
         self.assertEqual(waits.wait(10 * PATIENCE), 0)
         second = self.at_home(cluster, "serve", "--insecure", "--listen", cluster.net.address(2),
                               "--join", cluster.net.address(1), "--key-file", cluster.key,
-                              "--dram", "64M", "--flash", "64M", wait=False)
+                              "--coord-login", login, "--dram", "64M", "--flash", "64M", wait=False)
         until("it has joined", lambda: os.path.exists(
             os.path.join(self.house.folder, "home", ".wadi", "nodes")))
         # it does not lead, and its user needs to know of nothing

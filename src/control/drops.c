@@ -87,7 +87,8 @@ static PARKS int send_all(struct server *s, struct rpc_conn *conn, struct batch 
 
 static PARKS int settle(struct server *s, const struct batch *b)
 {
-	struct shard_call c = { .sync = false };
+	/* What moved away is dropped when it is surely known where it is now. */
+	struct shard_call c = { .sync = large_server(s->ctl->sh, s->id)->drain };
 
 	for (uint32_t i = 0; i < b->n; i++) {
 		struct room_egroup_info info;

@@ -23,6 +23,7 @@ static void open_all(void)
 		.server_silent_ms = KIT_SILENT_MS,
 		.fence_ms = KIT_FENCE_MS,
 		.server_gone_ms = KIT_GONE_MS,
+		.here = &kit.ctl,
 		.key_rotate_ms = KIT_ROTATE_MS };
 	struct serve_opts o = { .replica = { .dir = "/meta", .db = &db },
 		.slab_bytes = 16 * MIB,

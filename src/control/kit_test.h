@@ -16,6 +16,7 @@ struct kit {
 	struct serve *v;
 	struct group g;         /* of the connections */
 	struct rpc_conn *admin;
+	struct control *ctl;
 	uint64_t clients;
 	struct rpc_call call;   /* the last: its reply is borrowed until the next */
 	struct err_note note;

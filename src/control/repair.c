@@ -33,6 +33,7 @@ struct copying {
 	struct large_extent x;
 	uint32_t server;
 	bool verify;
+	bool moves; /* out of the memory of server */
 	int rc;
 	uint8_t room[SOURCE_BYTES];
 };
@@ -229,6 +230,42 @@ static void stuck_publish(struct control *ctl)
 		}
 }
 
+/* In the memory of a server that is to be emptied, and can be had. */
+static bool is_moving(const struct control *ctl, const struct room_egroup_info *info)
+{
+	return info->tier == TIER_DRAM && !info->lost && !info->doomed &&
+	       large_server(ctl->sh, info->server)->drain && repair_reaches(ctl, info->server);
+}
+
+static void plan_memory(struct round *r)
+{
+	const struct room *room = large_room(r->ctl->sh);
+
+	for (uint32_t i = 1; i <= LIMIT_SERVERS_MAX; i++) {
+		struct server *s = r->ctl->servers[i];
+		struct room_egroup_info info;
+		uint64_t egroup;
+		uint32_t at = 0;
+
+		if (s == NULL || !large_server(r->ctl->sh, i)->drain)
+			continue;
+		while ((egroup = room_next_egroup(room, i, &at)) != 0) {
+			enum drain_stuck why = DRAIN_MOVES;
+
+			if (!room_egroup(room, egroup, &info) || info.tier != TIER_DRAM ||
+				info.lost || info.doomed)
+				continue;
+			if (!is_moving(r->ctl, &info))
+				why = DRAIN_AWAY;
+			else if (info.used_bytes > 0)
+				r->urgent = r->urgent == 0 ? MOVES_RANK : r->urgent;
+			else if (info.granted_bytes > 0)
+				why = DRAIN_GRANTS;
+			s->stuck_next = s->stuck_next < why ? why : s->stuck_next;
+		}
+	}
+}
+
 static PARKS int plan(struct round *r)
 {
 	const struct room *room = large_room(r->ctl->sh);
@@ -261,6 +298,7 @@ static PARKS int plan(struct round *r)
 		if (++n % PLAN_STEP == 0)
 			rc = fiber_yield();
 	}
+	plan_memory(r);
 	stuck_publish(r->ctl);
 	r->ctl->repair.lacking_bytes = lacking_bytes;
 	r->ctl->repair.lacking_egroups = lacking;
@@ -342,12 +380,98 @@ static PARKS int copy(struct copying *k)
 	return rc;
 }
 
+static struct wire_list source_of(
+	const struct control *ctl, uint32_t server, uint16_t version, uint8_t *room)
+{
+	struct wire_list_builder l = wire_list_begin(room, SOURCE_BYTES, version);
+	const struct large_server *s = large_server(ctl->sh, server);
+
+	sub_server_addr_add(&l,
+		&(struct sub_server_addr){ .server = s->server,
+			.incarnation = s->incarnation,
+			.addr = bytes_of(s->addr, strlen(s->addr)),
+			.local = bytes_of(s->local, strlen(s->local)),
+			.host = bytes_of(s->host, strlen(s->host)) });
+	return wire_list_end(&l);
+}
+
+/* Its bytes are brought to where it is to be. */
+static PARKS int bring(struct copying *k, uint64_t domain, const struct large_place *to)
+{
+	struct control *ctl = k->ctl;
+	uint8_t code[LARGE_CAP_BYTES];
+	struct msg_extent_copy ask = { .epoch = shard_epoch(ctl->sh),
+		.egroup = to->egroup,
+		.extent = k->x.extent,
+		.len = k->x.len,
+		.root = k->x.root,
+		.tier = to->tier,
+		.device = to->device,
+		.cap_job = domain,
+		.from = k->x.egroup };
+	struct rpc_call call = { .op = OP_extent_copy, .plain = true, .msg = &ask };
+	struct rpc_conn *conn = ctl->servers[to->server]->conn;
+	struct room_egroup_info info;
+	struct msg_ok ok;
+	int rc;
+
+	/* What is dropped on that connection from now on is dropped behind this. */
+	if (!room_egroup(large_room(ctl->sh), to->egroup, &info) || info.lost || info.doomed)
+		return E_GONE;
+	if (!repair_reaches(ctl, to->server))
+		return E_UNREACH;
+	ask.cap.len = large_read_cap(ctl->sh, domain, &ask.cap_until_ms, code);
+	ask.cap.p = code;
+	ask.source = source_of(ctl, k->server, rpc_conn_version(conn), k->room);
+	rc = rpc_ask(conn, &call, OP_ok, &ok, sys_after(ctl->sys, COPY_MS * SYS_MS), NULL);
+	rpc_call_fini(&call);
+	return rc;
+}
+
+/* An extent in memory, one by one: elsewhere first, then the row says so, then it is dropped. */
+static PARKS int move(struct copying *k)
+{
+	struct control *ctl = k->ctl;
+	struct shard_call c = { .sync = false };
+	struct room_egroup_info info;
+	struct large_place to;
+	struct large_extent now;
+	int rc;
+
+	if (!large_extent(ctl->sh, k->x.extent, &now) || now.egroup != k->x.egroup ||
+		!room_egroup(large_room(ctl->sh), now.egroup, &info) || !is_moving(ctl, &info))
+		return 0;
+	rc = shard_failed(ctl->sh);
+	if (rc == 0)
+		rc = large_move_place(ctl->sh, &c, now.egroup, now.len, &to);
+	if (rc == E_FULL)
+		ctl->servers[k->server]->stuck_next = DRAIN_ROOM;
+	if (rc == 0 && c.sync)
+		rc = shard_settle(ctl->sh, &c, sys_after(ctl->sys, SETTLE_MS * SYS_MS));
+	if (rc < 0)
+		return rc;
+	rc = bring(k, info.domain, &to);
+	if (shard_failed(ctl->sh) != 0)
+		return shard_failed(ctl->sh);
+	if (rc < 0) {
+		large_move_failed(ctl->sh, k->x.extent, &to);
+		return rc;
+	}
+	rc = large_moved(ctl->sh, &c, k->x.extent, k->x.egroup, &to);
+	if (rc == 0) {
+		sys_reached(ctl->sys, "extent moved out of the memory of a server");
+		ctl->repair.copied_bytes += k->x.len;
+		ctl->repair.copied_extents++;
+	}
+	return rc == E_NOTFOUND ? 0 : rc; /* deleted meanwhile */
+}
+
 static PARKS int copy_fiber(void *arg)
 {
 	struct copying *k = arg;
 
-	k->rc = copy(k);
-	if (k->rc < 0)
+	k->rc = k->moves ? move(k) : copy(k);
+	if (k->rc < 0 && !k->moves)
 		room_walk_spoil(large_room_walks(k->ctl->sh), k->x.egroup, k->server);
 	return 0;
 }
@@ -383,6 +507,7 @@ static PARKS int fly(struct round *r, const struct large_extent *x, uint32_t ser
 {
 	struct copying *k = &r->flights[r->n++];
 
+	k->moves = false;
 	k->ctl = r->ctl;
 	k->x = *x;
 	k->server = server;
@@ -491,14 +616,32 @@ static bool to_be_checked(const struct control *ctl, uint32_t server)
 	       s->checked != large_server(ctl->sh, server)->incarnation;
 }
 
+static PARKS int visit_memory(
+	struct round *r, const struct large_extent *x, uint32_t server, bool *ret_all)
+{
+	struct copying *k = &r->flights[r->n++];
+
+	k->ctl = r->ctl;
+	k->x = *x;
+	k->server = server;
+	k->verify = false;
+	k->moves = true;
+	r->bytes += x->len;
+	return r->n == FLYING ? land(r, ret_all) : 0;
+}
+
 static PARKS int visit(struct round *r, const struct large_extent *x, bool *ret_all)
 {
 	struct room_egroup_info info;
 	struct repair_egroup e;
 	int rc = 0;
 
-	if (!room_egroup(large_room(r->ctl->sh), x->egroup, &info) || info.doomed ||
-		info.n_members < 2 || x->lost)
+	if (!room_egroup(large_room(r->ctl->sh), x->egroup, &info) || info.doomed || x->lost)
+		return 0;
+	if (info.tier == TIER_DRAM)
+		return r->urgent == MOVES_RANK && is_moving(r->ctl, &info)
+			? visit_memory(r, x, info.server, ret_all) : 0;
+	if (info.n_members < 2)
 		return 0;
 	e = view_of(r, x->egroup, &info);
 	for (uint8_t i = 0; rc == 0 && i < info.n_members; i++) {

@@ -166,6 +166,15 @@ void room_member_filled(struct room *r, uint64_t egroup, uint32_t server);
 uint64_t room_member_leave(struct room *r, uint64_t egroup, uint32_t server);
 void room_left(struct room *r, uint32_t server, uint8_t device, uint64_t room_bytes);
 
+/* ---- moving ---- */
+/* Where an extent of an egroup in memory may be instead, in the first of the tiers that has room:
+ * an egroup of its domain that takes what moves, or a new one, whose id is `id`.  0: nowhere. */
+uint64_t room_move_place(struct room *r, uint64_t egroup, uint64_t len, const uint8_t *tiers,
+	uint8_t n_tiers, uint64_t id, bool *ret_fresh);
+/* It is there, and is to be dropped where it was: room_unlink(). E_FULL: it fits no more. */
+int room_move(struct room *r, uint64_t from, uint64_t to, uint64_t len);
+void room_move_over(struct room *r, uint64_t to); /* it was not: the egroup may be empty */
+
 /* ---- looking ---- */
 /* A walk through all extents has a number, not 0.  From room_walk_begin() on each member that is
  * being filled, and has no number of a walk up to `ended`, carries it, until room_walk_spoil() (an

@@ -46,6 +46,7 @@ struct egroup {
 	uint32_t next;     /* in its domain's list; in the free list */
 	uint32_t next_empty;
 	bool live, closed, lost, doomed;
+	bool moves;  /* made for extents that move, and nobody is granted room in it */
 	bool listed; /* in the list of egroups that became empty */
 	bool told;   /* room_empty_egroup() has returned it */
 };

@@ -102,6 +102,19 @@ void large_member_filled(struct shard *sh, struct shard_call *c, uint64_t egroup
 void large_member_leave(struct shard *sh, struct shard_call *c, uint64_t egroup, uint32_t server);
 /* It was a member, and has not yet said that it dropped the whole. */
 bool large_leaving(const struct shard *sh, uint32_t server, uint64_t egroup);
+/* An extent that moves out of a server's memory: where it may be instead (a new egroup's row is to
+ * be synced before anything is put there; E_FULL, E_BUSY); that it is there, so that it is dropped
+ * where it was (E_FULL, E_NOTFOUND: it is to be dropped there instead, which this does). */
+struct large_place {
+	uint64_t egroup;
+	uint32_t server;
+	uint8_t device, tier;
+};
+int large_move_place(struct shard *sh, struct shard_call *c, uint64_t egroup, uint64_t len,
+	struct large_place *ret_place);
+int large_moved(struct shard *sh, struct shard_call *c, uint64_t extent, uint64_t from,
+	const struct large_place *to);
+void large_move_failed(struct shard *sh, uint64_t extent, const struct large_place *to);
 struct room *large_room_walks(struct shard *sh); /* for room_walk_*() */
 /* Extents that files name, in the order of their ids: the next behind `after`, at most max. */
 struct large_extent {

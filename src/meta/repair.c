@@ -56,6 +56,83 @@ bool large_leaving(const struct shard *sh, uint32_t server, uint64_t egroup)
 	return false;
 }
 
+/* ---- moving out of memory ---- */
+int large_move_place(struct shard *sh, struct shard_call *c, uint64_t egroup, uint64_t len,
+	struct large_place *ret_place)
+{
+	const struct large_policy *p = &sh->large->policy;
+	uint8_t all[TIER_COUNT] = { TIER_DRAM, TIER_FLASH, TIER_DISK }, n = TIER_COUNT;
+	struct room_egroup_info info;
+	uint64_t id = db_next_id(sh->db), to;
+	bool fresh, known = room_egroup(sh->large->room, egroup, &info);
+
+	check(known);
+	if (id == 0)
+		return E_BUSY;
+	if (p->tiers != NULL)
+		n = p->tiers(p->arg, info.domain == DOMAIN_PERSISTENT ? 0 : info.domain, all);
+	for (uint8_t i = 1; i < n; i++) /* memory first, if it is allowed */
+		if (all[i] == TIER_DRAM) {
+			memmove(all + 1, all, i);
+			all[0] = TIER_DRAM;
+		}
+	to = room_move_place(sh->large->room, egroup, len, all, n, id, &fresh);
+	if (to == 0)
+		return E_FULL;
+	if (fresh) {
+		egroup_write(sh, to);
+		shard_want_sync(sh, c);
+	}
+	known = room_egroup(sh->large->room, to, &info);
+	check(known);
+	*ret_place = (struct large_place){ to, info.server, info.device, info.tier };
+	return 0;
+}
+
+void large_move_failed(struct shard *sh, uint64_t extent, const struct large_place *to)
+{
+	struct room_egroup_info info;
+
+	if (!room_egroup(sh->large->room, to->egroup, &info) || info.lost || info.doomed)
+		return;
+	drop_add(sh, to->server,
+		&(struct large_drop){ .egroup = to->egroup, .extent = extent, .count = 1 });
+	room_move_over(sh->large->room, to->egroup);
+	egroup_drop_empty(sh);
+}
+
+int large_moved(struct shard *sh, struct shard_call *c, uint64_t extent, uint64_t from,
+	const struct large_place *to)
+{
+	uint8_t key[ROW_extent_KEY_MAX], value[ROW_extent_VALUE_MAX];
+	struct row_extent row = { .extent = extent };
+	struct room_egroup_info info;
+	struct bytes found;
+	int rc = db_get(sh->db, row_extent_key(&row, key), &found);
+
+	if (rc == 0)
+		rc = row_extent_get(found, &row);
+	if (rc == 0 && (row.egroup != from || !room_egroup(sh->large->room, from, &info) ||
+			       info.lost || info.doomed))
+		rc = E_NOTFOUND;
+	if (rc == 0)
+		rc = room_move(sh->large->room, from, to->egroup, row.len);
+	if (rc < 0) {
+		large_move_failed(sh, extent, to);
+		return rc;
+	}
+	row.egroup = to->egroup;
+	db_put(sh->db, row_extent_key(&row, key), row_extent_put(&row, value));
+	drop_everywhere(sh, &info,
+		&(struct large_drop){ .egroup = from,
+			.extent = extent,
+			.count = 1,
+			.room = room_of(info.tier, row.len) });
+	egroup_drop_empty(sh);
+	shard_want_sync(sh, c);
+	return 0;
+}
+
 struct room *large_room_walks(struct shard *sh) { return sh->large->room; }
 
 uint32_t large_extents(

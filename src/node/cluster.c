@@ -319,6 +319,10 @@ PARKS static int move_there(struct cluster *cl, struct err_note *note)
 		if (rc == E_NOTFOUND)
 			rc = 0;
 	}
+	if (rc == E_DENIED)
+		err_wrap(note, rc, cl->o.login_file != NULL ? "--coord-login %.200s"
+			: "%.200s wants a user and a password: --coord-login",
+			cl->o.login_file != NULL ? cl->o.login_file : cl->o.coord);
 	if (rc < 0 || !cl->moving) {
 		if (rc < 0)
 			coord_close(to);

@@ -257,6 +257,7 @@ PARKS static int drain(
 	rc = shrink(cl, node, note);
 	if (rc == 0)
 		rc = cluster_edit(cl, node, drain_edit, &undo, soon(cl), note);
+	cl->n_edits++;
 	/* What is asked after this is answered by who knows that nothing comes there any more. */
 	if (rc == 0 && (cl->control == NULL || control_node_drain(cl->control, node, true) < 0))
 		rc = err_set(note, E_NOTPRIMARY, "it leads no more");

@@ -19,6 +19,7 @@ struct cluster {
 	struct group group;        /* of the upkeep */
 	struct waitq kick;
 	char addr[SYS_ADDR_MAX]; /* "": does not listen yet */
+	uint32_t n_edits; /* of rows of nodes, made here: what was read before is old */
 	bool kicked, row_done, moving, published;
 	char tls_path[3][WHERE_MAX]; /* ca, certificate, key; of o.cert */
 };

@@ -261,17 +261,19 @@ PARKS static void look(struct cluster *cl)
 	struct replicate_status st;
 	struct err_note note = { "" };
 	struct coord_node *nodes;
-	uint32_t n;
+	uint32_t n, n_edits;
 
 	own_row(cl);
 	if (cluster_embedded(cl))
 		return;
+	n_edits = cl->n_edits;
 	if (coord_nodes(cl->coord, soon(cl), &nodes, &n, &note) == 0) {
 		own_check(cl, nodes, n);
 		remember(cl, nodes, n);
 		if (leads(cl, &st))
 			grow(cl, &st, nodes, n);
-		storage_follow(cl, nodes, n);
+		if (cl->n_edits == n_edits)
+			storage_follow(cl, nodes, n);
 		free(nodes);
 	}
 	members = cl->m.etcd_name[0] != '\0' ? calloc(ETCD_MEMBERS_MAX, sizeof *members) : NULL;

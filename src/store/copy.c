@@ -66,7 +66,8 @@ static PARKS int dial(struct store *st, const struct sub_server_addr *a, struct 
 static PARKS int fetch_piece(struct store *st, const struct msg_extent_copy *m, uint64_t at,
 	uint8_t *to, uint64_t len, uint32_t *sums, struct err_note *note)
 {
-	struct msg_extent_read ask = { .egroup = m->egroup, .extent = m->extent, .offset = at,
+	struct msg_extent_read ask = { .egroup = m->from != 0 ? m->from : m->egroup,
+		.extent = m->extent, .offset = at,
 		.len = (uint32_t)len, .cap_job = m->cap_job, .cap_until_ms = m->cap_until_ms,
 		.cap = m->cap };
 	struct rpc_call call = { .op = OP_extent_read, .plain = true, .msg = &ask, .into = to,
@@ -124,9 +125,11 @@ static PARKS int fetch(
 /* Written, and read back from the medium. */
 static PARKS int bring(struct extent *e, struct msg_extent_copy *m, struct err_note *note)
 {
-	int rc = volume_write(e, fetch, m, true, note);
+	bool memory = device_is_dram(e->egroup->device);
+	int rc = memory ? fetch(m, e, e->arena->at + e->offset, e->sums, note)
+			: volume_write(e, fetch, m, true, note);
 
-	if (rc == 0)
+	if (rc == 0 && !memory)
 		rc = extent_look(e, true, note);
 	if (rc == 0 && extent_is(e, EXTENT_DROPPED))
 		rc = err_set(note, E_GONE, "extent %llu was dropped", ULL(e->id));
@@ -197,7 +200,7 @@ static PARKS int inspect(struct store *st, struct extent *e, struct msg_extent_c
 	return rc;
 }
 
-/* Nothing is brought into memory: what was there may be looked at. */
+/* In memory nothing bad is made good: what is there may be looked at. */
 static PARKS int copy(struct store *st, struct msg_extent_copy *m, struct err_note *note)
 {
 	struct extent_ask a = { m->egroup, m->extent, m->len, m->cap_job, m->extent, 0, 1,
@@ -208,7 +211,7 @@ static PARKS int copy(struct store *st, struct msg_extent_copy *m, struct err_no
 	if (m->device >= st->n_devices || st->devices[m->device].tier != m->tier)
 		return err_set(note, E_INVALID, "there is no device %u of tier %u", m->device,
 			m->tier);
-	if (device_is_dram(&st->devices[m->device])) {
+	if (device_is_dram(&st->devices[m->device]) && m->verify) {
 		rc = extent_find(st, m->egroup, m->extent, m->cap_job, &e, note);
 		m->source.n = 0;
 		return rc < 0 ? rc : inspect(st, e, m, &a, note);

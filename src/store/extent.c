@@ -316,12 +316,12 @@ static int copy_fits(const struct egroup *g, uint64_t room, bool again, struct e
 	const struct device *d = g->device;
 	uint64_t spent = g->file.end + g->file.promised;
 
-	if (g->file.broken)
+	if (!device_is_dram(d) && g->file.broken)
 		return err_set(note, E_IO, "a sync of egroup %llu failed", ULL(g->id));
 	if (room > device_free(d))
 		return err_set(note, E_FULL, "%s (device %u) has %llu of %llu bytes free",
 			tier_names[d->tier], d->id, ULL(device_free(d)), ULL(d->capacity));
-	if (!again && spent > 2 * d->egroup_bytes)
+	if (!device_is_dram(d) && !again && spent > 2 * d->egroup_bytes)
 		return err_set(note, E_FULL, "egroup %llu holds %llu bytes", ULL(g->id),
 			ULL(spent));
 	return 0;
@@ -337,8 +337,7 @@ int extent_begin_copy(struct store *st, const struct extent_ask *a, struct exten
 
 	if ((rc = ask_check(st, a, note)) < 0)
 		return rc;
-	if (device_is_dram(&st->devices[a->device]))
-		return err_set(note, E_INVALID, "device %u is memory", a->device);
+	check(again == NULL || !device_is_dram(&st->devices[a->device]));
 	if (e != again) {
 		*ret_e = e;
 		return extent_is(e, EXTENT_SEALED) ? E_EXISTS
@@ -350,9 +349,15 @@ int extent_begin_copy(struct store *st, const struct extent_ask *a, struct exten
 		return rc;
 	if ((e = extent_new(g, a->extent, a->len)) == NULL)
 		return err_set(note, E_NOMEM, "extent %llu", ULL(a->extent));
+	if (device_is_dram(g->device) && (rc = place_in_memory(e, note)) < 0) {
+		free(e->sums);
+		free(e);
+		return rc;
+	}
 	e->copied = true;
 	e->apart = again != NULL;
-	g->file.promised += e->room;
+	if (!device_is_dram(g->device))
+		g->file.promised += e->room;
 	e->refs = 1;
 	enter(e);
 	*ret_e = e;
