@@ -34,6 +34,8 @@ static uint8_t *pend(struct db *db, size_t len)
 		p->len = LOG_HEADER_BYTES;
 		waitq_wake_one(&db->dirty);
 	}
+	if (p->len < db->asked_len && p->len + len >= db->asked_len)
+		waitq_wake_one(&db->dirty); /* it was kept back for being shorter */
 	p->len += len;
 	check(p->len - LOG_HEADER_BYTES <= LOG_PAYLOAD_BYTES_MAX);
 	return p->room + p->len - len;

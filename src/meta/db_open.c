@@ -336,6 +336,7 @@ static PARKS int settle(struct db *db)
 
 	while (rc == 0 && !db->failed && (db->pending.any || db->synced < db->sealed)) {
 		db_want_sync(db);
+		db_want_written(db); /* whatever becomes of the others' syncs */
 		rc = waitq_wait(&db->moved, until_ns);
 	}
 	return db->failed ? db->why_rc : rc;

@@ -79,6 +79,8 @@ struct db {
 	struct log_reader *applying;    /* of a follower: at sealed, or NULL */
 	struct tail tail;               /* likewise: what was written last */
 	uint64_t want_sync;
+	uint64_t asked_index;           /* the last record that was sealed with a sync wanted */
+	size_t asked_len;
 	uint64_t merged, old_index; /* old_index: of the older copy of the tree; 0: there is none */
 	uint64_t id_next, id_mark, id_asked; /* ids below id_mark are durable as given */
 	uint64_t id_asked_index;
@@ -96,6 +98,7 @@ struct db {
 	bool failed, freeze;
 	bool follows;             /* another replica leads: nothing is put or deleted here */
 	bool hurried;             /* somebody waits for what is pending, but not for its sync */
+	bool gathered;            /* it is not added to, not even in this turn */
 	bool held;                /* no record is begun: this one ceases to lead, maybe */
 	bool in_apply;            /* the applier is at a record */
 	bool merging, syncing;    /* under way */
@@ -133,6 +136,10 @@ void db_ids_synced(struct db *db);
 int db_start(struct db *db, struct group *g);
 void db_written_one(struct db *db); /* the log has another record */
 void db_let_go(struct db *db);      /* indexes moved */
+/* Whether what is pending is kept back; when it was until a sync ended, here or elsewhere: whether
+ * that was all. */
+bool db_gathers(const struct db *db);
+void db_gathered(struct db *db);
 void db_fail(struct db *db, int rc, const struct err_note *note);
 
 /* ---- db_replica.c ---- */

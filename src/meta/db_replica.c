@@ -300,6 +300,8 @@ PARKS int db_applier(void *arg)
 
 void db_commit(struct db *db, uint64_t index, uint64_t synced)
 {
+	bool gathered = db_gathers(db);
+
 	check(db->o.replica);
 	check(index <= db->written);
 	check(synced <= index);
@@ -309,6 +311,8 @@ void db_commit(struct db *db, uint64_t index, uint64_t synced)
 		db->all_synced = synced;
 	if (may_apply(db))
 		waitq_wake_one(&db->apply);
+	if (gathered)
+		db_gathered(db);
 	db_let_go(db);
 	if (db->frozen != NULL)
 		waitq_wake_one(&db->merge);
@@ -364,6 +368,7 @@ int db_follow(struct db *db, struct err_note *note)
 	check(db->walks == 0);
 	db->follows = true;
 	db->pending.any = db->hurried = false; /* nobody was told */
+	db->asked_index = 0;
 	waitq_wake_all(&db->moved);
 	while (rc == 0 && (db->writing.any || db->merging))
 		rc = wait_moved(db);

@@ -54,6 +54,7 @@ static void let_go(struct db *db)
 static void seal(struct db *db)
 {
 	struct pending p = db->writing;
+	size_t len = db->pending.len;
 
 	check(!p.any);
 	if (db->o.sealing != NULL) {
@@ -66,6 +67,10 @@ static void seal(struct db *db)
 	db->pending = p;
 	db->hurried = false;
 	db->sealed++;
+	if (db->want_sync >= db->sealed) {
+		db->asked_index = db->sealed;
+		db->asked_len = len;
+	}
 }
 
 static void written(struct db *db)
@@ -136,16 +141,29 @@ static PARKS int write_one(struct db *db)
 }
 
 /* What is pending is to be synced, which cannot begin before the sync that is under way has ended,
- * and nobody waits for less: until then more joins it, for one record instead of several. */
-static bool gathers(const struct db *db)
+ * and nobody waits for less: until then more joins it, for one record instead of several.  While
+ * others still sync, it waits until it is as long as what they sync. */
+bool db_gathers(const struct db *db)
 {
-	return db->syncing && db->want_sync > db->sealed && !db->hurried &&
-	       db->pending.len <= DB_GATHER_BYTES_MAX;
+	if (!db->pending.any || db->want_sync <= db->sealed || db->hurried ||
+		db->pending.len > DB_GATHER_BYTES_MAX)
+		return false;
+	return db->syncing ||
+	       (db->all_synced < db->asked_index && db->pending.len < db->asked_len);
+}
+
+/* The next sync begins before the answers that the last one let go are sent. */
+void db_gathered(struct db *db)
+{
+	if (db_gathers(db))
+		return;
+	db->gathered = true;
+	waitq_wake_one(&db->dirty);
 }
 
 static bool has_work(const struct db *db)
 {
-	if (db->pending.any && (db->held || gathers(db)))
+	if (db->pending.any && (db->held || db_gathers(db)))
 		return db->writing.any;
 	return db->pending.any || db->writing.any || db->freeze;
 }
@@ -153,22 +171,18 @@ static bool has_work(const struct db *db)
 static PARKS int flusher(void *arg)
 {
 	struct db *db = arg;
-	bool gathered;
 	int rc = 0;
 
 	while (rc == 0) {
 		fiber_note(0, "db: waits for changes");
-		gathered = false;
-		while (rc == 0 && !has_work(db)) {
-			gathered = db->pending.any;
+		while (rc == 0 && !has_work(db))
 			rc = waitq_wait(&db->dirty, FOREVER);
-		}
-		/* the next sync begins before the answers that the last one let go are sent */
-		if (rc == 0 && (!gathered || db->hurried))
+		if (rc == 0 && !db->gathered)
 			rc = fiber_late();
+		db->gathered = false;
 		if (rc < 0)
 			break;
-		if (db->pending.any && !db->writing.any && !db->held && !gathers(db))
+		if (db->pending.any && !db->writing.any && !db->held && !db_gathers(db))
 			seal(db);
 		if (db->freeze && db->frozen == NULL && !db->pending.any)
 			db_freeze(db);
@@ -183,12 +197,13 @@ static PARKS int sync_once(struct db *db)
 {
 	struct err_note note;
 	uint64_t index = 0;
+	bool gathered;
 	int rc;
 
 	db->syncing = true;
 	rc = log_sync(db->log, &index, &note);
+	gathered = db_gathers(db);
 	db->syncing = false;
-	waitq_wake_one(&db->dirty);
 	if (rc < 0) { /* what the device holds is unknown now, on a full disk too */
 		db_fail(db, rc, &note);
 		return rc;
@@ -196,6 +211,10 @@ static PARKS int sync_once(struct db *db)
 	check(index >= db->synced);
 	db->synced = index;
 	db->syncs++;
+	if (!db->o.replica)
+		db->all_synced = index;
+	if (gathered)
+		db_gathered(db);
 	let_go(db);
 	if (db->frozen != NULL)
 		waitq_wake_one(&db->merge);

@@ -31,6 +31,7 @@ struct world {
 	char dir[64];
 	uint64_t written, synced;
 	int opens;
+	uint64_t others; /* of several replicas: how far the others have synced */
 };
 
 static int compare_models(const void *a, const void *b)
@@ -337,6 +338,58 @@ static int records_are_shared(void *arg)
 	return 0;
 }
 
+static void grew(void *arg, uint64_t written, uint64_t synced)
+{
+	struct world *w = arg;
+
+	db_commit(w->db, written, synced < w->others ? synced : w->others);
+}
+
+static void open_leader(struct world *w)
+{
+	struct db_opts o = { .dir = w->dir, .tree_bytes_max = 256 << 20, .replica = true,
+		.grew = grew, .arg = w };
+	struct err_note note;
+
+	w->others = UINT64_MAX;
+	group_init(&w->fibers, sys_loop(w->sys));
+	assert_int_equal(db_open(w->sys, &w->fibers, &o, &w->db, &note), 0);
+	assert_int_equal(db_begin(w->db, 1, &note), 0);
+	assert_int_equal(db_lead(w->db, 1, &note), 0);
+	while (db_synced(w->db) < db_seen(w->db))
+		assert_int_equal(fiber_sleep(sys_after(w->sys, SYS_MS)), 0);
+	w->others = db_synced(w->db);
+}
+
+static int shorter_ones_wait(void *arg)
+{
+	struct world *w = arg;
+
+	open_leader(w);
+	db_put(w->db, BYTES("long"), BYTES("much more than what follows"));
+	put_synced(w, "1");
+	while (db_log_synced(w->db) < db_seen(w->db))
+		assert_int_equal(fiber_sleep(sys_after(w->sys, SYS_MS)), 0);
+	put_synced(w, "2");
+	assert_true(db_written(w->db) < db_seen(w->db)); /* the others are at the first one */
+	db_put(w->db, BYTES("long"), BYTES("more again, so that it is as long"));
+	turn();
+	assert_true(db_written(w->db) == db_seen(w->db));
+	while (db_log_synced(w->db) < db_seen(w->db))
+		assert_int_equal(fiber_sleep(sys_after(w->sys, SYS_MS)), 0);
+	put_synced(w, "3");
+	assert_true(db_written(w->db) < db_seen(w->db));
+	w->others = UINT64_MAX;
+	grew(w, db_written(w->db), db_log_synced(w->db));
+	turn();
+	assert_true(db_written(w->db) == db_seen(w->db));
+	w->others = db_synced(w->db);
+	put_synced(w, "4");
+	put_synced(w, "5");
+	close_db(w); /* whatever the others do */
+	return 0;
+}
+
 /* ---- a log that has lost what was synced ---- */
 static uint8_t *file_read(struct world *w, const char *name, uint64_t *ret_len)
 {
@@ -546,6 +599,12 @@ static void gathers_while_a_sync_is_under_way(void **state)
 	run(records_are_shared, 1);
 }
 
+static void gathers_while_others_sync(void **state)
+{
+	(void)state;
+	run(shorter_ones_wait, 1);
+}
+
 static void merges_what_is_written_over(void **state)
 {
 	(void)state;
@@ -566,6 +625,7 @@ int main(void)
 		cmocka_unit_test(merges_what_is_written_over),
 		cmocka_unit_test(tells_when_it_is_written_and_durable),
 		cmocka_unit_test(gathers_while_a_sync_is_under_way),
+		cmocka_unit_test(gathers_while_others_sync),
 		cmocka_unit_test(never_gives_an_id_twice),
 		cmocka_unit_test(reads_like_a_sorted_array),
 	};
