@@ -6,7 +6,10 @@
  * to that very loop.  Here a worker that has told does not touch the loop any more:
  *
  * (W1) Who puts work on an empty list of done work knocks once; the loop takes the list only after
- * it has read that knock.  So a struct sys outlives the knocks at it. */
+ * it has read that knock.  So a struct sys outlives the knocks at it.
+ *
+ * (W2) Workers end with the last struct sys: what libraries keep for each thread is freed by the end
+ * of the thread, and only while those libraries are still there. */
 #include "base/check.h"
 #include "sys/uv/own.h"
 #include <errno.h>
@@ -28,13 +31,17 @@ struct work {
 };
 
 static struct {
-	pthread_mutex_t lock;
+	pthread_mutex_t users_lock; /* of n_users; taken before lock */
+	unsigned n_users;
+	pthread_mutex_t lock; /* of what follows */
 	pthread_cond_t more;
 	struct list queue;
 	unsigned n_queued, n_threads, n_idle;
 	pthread_t threads[WORKERS];
 	bool ending;
-} pool = { .lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER };
+} pool = { .users_lock = PTHREAD_MUTEX_INITIALIZER,
+	.lock = PTHREAD_MUTEX_INITIALIZER,
+	.more = PTHREAD_COND_INITIALIZER };
 static pthread_once_t begun = PTHREAD_ONCE_INIT;
 
 /* ---- the workers ---- */
@@ -92,6 +99,7 @@ static void add_worker(void)
 /* In the child of a fork there are no workers. */
 static void forked(void)
 {
+	pthread_mutex_init(&pool.users_lock, NULL);
 	pthread_mutex_init(&pool.lock, NULL);
 	pthread_cond_init(&pool.more, NULL);
 	list_init(&pool.queue);
@@ -104,8 +112,7 @@ static void begin(void)
 	check(pthread_atfork(NULL, NULL, forked) == 0);
 }
 
-/* A program may let go of the library that this is in. */
-__attribute__((destructor)) static void end(void)
+static void end(void)
 {
 	check(pthread_mutex_lock(&pool.lock) == 0);
 	pool.ending = true;
@@ -113,11 +120,22 @@ __attribute__((destructor)) static void end(void)
 	check(pthread_mutex_unlock(&pool.lock) == 0);
 	for (unsigned i = 0; i < pool.n_threads; i++)
 		check(pthread_join(pool.threads[i], NULL) == 0);
+	pool.n_threads = 0;
+	pool.ending = false;
+}
+
+static void users_change(int by)
+{
+	check(pthread_once(&begun, begin) == 0);
+	check(pthread_mutex_lock(&pool.users_lock) == 0);
+	pool.n_users += (unsigned)by;
+	if (pool.n_users == 0) /* (W2) */
+		end();
+	check(pthread_mutex_unlock(&pool.users_lock) == 0);
 }
 
 static void queue(struct work *w)
 {
-	check(pthread_once(&begun, begin) == 0);
 	check(pthread_mutex_lock(&pool.lock) == 0);
 	list_push(&pool.queue, &w->link);
 	if (++pool.n_queued > pool.n_idle && pool.n_threads < WORKERS)
@@ -157,14 +175,17 @@ int work_init(struct sys *s)
 		return rc;
 	}
 	check(uv_poll_start(&s->done_poll, UV_READABLE, on_done) == 0);
+	users_change(1);
 	return 0;
 }
 
 void work_fini(struct sys *s)
 {
 	check(s->n_works == 0);
-	if (s->done_fd >= 0)
-		close(s->done_fd);
+	if (s->done_fd < 0)
+		return;
+	users_change(-1);
+	close(s->done_fd);
 }
 
 int sys_work(struct sys *s, void (*fn)(void *arg), void *arg)
