@@ -109,7 +109,8 @@ class Isolation(SharedHouseTest):
             self.refused(store, "store_register", {"uuid_hi": 1, "uuid_lo": 2, "incarnation": 3,
                                                    "addr": b"tcp:1.2.3.4:5"}, ("DENIED",))
             self.refused(store, "heartbeat", {"server": 1, "incarnation": 3}, ("STALE", "DENIED"))
-            for name in "egroup_list", "egroup_drop", "extent_drop", "extent_copy", "arena_gone":
+            for name in ("egroup_list", "egroup_drop", "extent_drop", "extent_copy", "arena_gone",
+                         "grant_recall"):
                 self.refused(store, name, {}, ("UNSUPPORTED",))
 
     def test_storage(self):
