@@ -229,12 +229,16 @@ static struct owner {
 	uint64_t bucket, extent, egroup, grant;
 	struct kit_job j; /* its own, or none */
 	uint32_t n_recalled;
+	bool deaf; /* it does not say that it returns what it does not need */
 } w;
 
 static void on_recall(void *arg, struct rpc_request *r)
 {
 	w.n_recalled++;
-	rpc_reply_ok(r, RPC_NOW);
+	if (w.deaf)
+		rpc_reply_error(r, E_BUSY, NULL, RPC_NOW);
+	else
+		rpc_reply_ok(r, RPC_NOW);
 }
 
 static const struct rpc_op writer_ops[] = { { OP_grant_recall, RPC_INLINE, on_recall } };
@@ -373,6 +377,7 @@ static void restored(void)
 	check(holders(w.extent) == 2);
 	check(is_there("x") && is_there("y") && is_there("z"));
 	check(kit_status(0).lacking_bytes == 0);
+	check(node(first).held_bytes == 0); /* nothing is expected of it any more */
 	writer_end();
 	end();
 }
@@ -402,10 +407,10 @@ static void moved(void)
 	check(server_of("y") != at);
 	drain(at, false);
 	drain(other(at), true);
-	rpc_close(w.c); /* and somebody who is silent for longer than a minute keeps nothing */
-	w.svc.n_ops = 0;
-	check(kit_connect(NULL, 0, &w.svc, &w.c) == 0);
 	kit_sleep(90000);
+	check(node(other(at)).held_bytes > 0); /* for as long as it takes */
+	w.deaf = true; /* who does not answer keeps nothing */
+	kit_sleep(30000);
 	check(node(other(at)).held_bytes == 0);
 	check(is_there("x") && server_of("y") == at);
 	writer_end();
