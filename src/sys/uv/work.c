@@ -8,8 +8,8 @@
  * (W1) Who puts work on an empty list of done work knocks once; the loop takes the list only after
  * it has read that knock.  So a struct sys outlives the knocks at it.
  *
- * (W2) Workers end with the last struct sys: what libraries keep for each thread is freed by the end
- * of the thread, and only while those libraries are still there. */
+ * (W2) Workers end with the last struct sys: what libraries keep for each thread is freed by the
+ * end of the thread, and only while those libraries are still there. */
 #include "base/check.h"
 #include "sys/uv/own.h"
 #include <errno.h>
