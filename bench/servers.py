@@ -189,8 +189,8 @@ class WadiMember(Wadi):
         return self.first.key() if self.first else super().key()
 
     def processes(self):
-        """Its own and those of its children: etcd."""
-        found = [self.pid]
+        """Its own and those of its children: etcd; none while it is away."""
+        found = [self.pid] if self.process.poll() is None else []
         for pid in found:
             with open(f"/proc/{pid}/task/{pid}/children") as children:
                 found += map(int, children.read().split())

@@ -425,14 +425,21 @@ bool metas_rot(struct cluster *cl, struct meta_node *mn)
 	return true;
 }
 
-/* Its log, when its mark says that all of it is synced; NULL: not soon. */
+static const struct log *log_of(const struct meta_node *mn)
+{
+	const struct replicate *r = mn->v != NULL ? serve_replicate(mn->v) : NULL;
+	const struct log *l = r != NULL && r->db != NULL ? r->db->log : NULL;
+
+	return l != NULL && l->at > END_BYTES ? l : NULL;
+}
+
+/* Likewise, when its mark says that all of it is synced; NULL: not soon. */
 static const struct log *synced_log(struct cluster *cl, struct meta_node *mn)
 {
 	for (int i = 0; i < SYNCED_TRIES; i++) {
-		const struct replicate *r = mn->v != NULL ? serve_replicate(mn->v) : NULL;
-		const struct log *l = r != NULL && r->db != NULL ? r->db->log : NULL;
+		const struct log *l = log_of(mn);
 
-		if (l != NULL && l->marked_lsn == l->place.lsn && l->at > END_BYTES)
+		if (l != NULL && l->marked_lsn == l->place.lsn)
 			return l;
 		scenario_run(cl->sc, SYS_MS);
 	}
@@ -443,7 +450,8 @@ bool metas_rot_end(struct cluster *cl, struct meta_node *mn)
 {
 	uint64_t back = 1 + prng_below(cl->sc->p, END_BYTES);
 	unsigned bit = (unsigned)prng_below(cl->sc->p, 8);
-	const struct log *l = may_rot(cl) ? synced_log(cl, mn) : NULL;
+	bool synced = prng_odds(cl->sc->p, 1, 2);
+	const struct log *l = !may_rot(cl) ? NULL : synced ? synced_log(cl, mn) : log_of(mn);
 	char path[LOG_PATH_MAX * 2];
 
 	if (l == NULL || !may_rot(cl))

@@ -25,6 +25,8 @@ uint64_t log_index(const struct log *l)
 {
 	return l->place.index;
 }
+bool log_torn(const struct log *l) { return l->torn; }
+
 struct log_place log_place(const struct log *l)
 {
 	return l->place;

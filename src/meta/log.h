@@ -64,6 +64,9 @@ void log_close(struct log *l); /* without a sync; NULL is fine */
 uint64_t log_index(const struct log *l); /* of the last record */
 uint64_t log_uuid(const struct log *l, uint64_t *ret_lo);
 struct log_place log_place(const struct log *l);
+/* When it was opened there was something behind its last record: one that was being written, or one
+ * that was whole once and has rotted.  The log alone cannot tell. */
+bool log_torn(const struct log *l);
 uint64_t log_bytes(const struct log *l); /* of all segments, written part */
 
 /* Appends one record with the next index.  room[0..LOG_HEADER_BYTES) is filled in; the payload

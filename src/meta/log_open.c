@@ -168,6 +168,13 @@ static int rot(struct opening *g, const struct image *im, size_t at, uint64_t ls
 		(unsigned long long)lsn, at, why);
 }
 
+static bool is_blank(const struct image *im, size_t at)
+{
+	const uint8_t *p = im->p + at;
+
+	return at >= im->len || (p[0] == 0 && memcmp(p, p + 1, im->len - at - 1) == 0);
+}
+
 /* The highest durable lsn that the segments from i on speak of. */
 static PARKS int durable_later(struct opening *g, uint32_t i, uint64_t *ret_lsn)
 {
@@ -180,6 +187,7 @@ static PARKS int durable_later(struct opening *g, uint32_t i, uint64_t *ret_lsn)
 			return rc;
 		lsn = durable_behind(g->l, &im, 0);
 		most = lsn > most ? lsn : most;
+		g->l->torn |= !is_blank(&im, 0);
 		free(im.p);
 	}
 	*ret_lsn = most;
@@ -199,6 +207,7 @@ static PARKS int classify(
 		return rot(g, im, at, lsn, "it was synced");
 	if (lsn <= durable_behind(g->l, im, at))
 		return rot(g, im, at, lsn, "a later record tells that it was synced");
+	g->l->torn |= !is_blank(im, at);
 	if ((rc = durable_later(g, i + 1, &later)) < 0)
 		return rc;
 	return lsn <= later ? rot(g, im, at, lsn, "a later segment tells that it was synced") : 0;

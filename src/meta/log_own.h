@@ -41,6 +41,7 @@ struct log {
 	uint64_t marked_lsn; /* the mark names it: below it a bad record is never taken for torn */
 	bool mark_half; /* which two copies are being written */
 	bool dead, appending, syncing, tight, turn;
+	bool torn;      /* as it was opened: log_torn() */
 	bool raw; /* the last segment was not written before: syncs write more, it is left early */
 	bool rolling; /* "next.log" may be getting its name: nobody makes another meanwhile */
 };

@@ -267,6 +267,17 @@ static PARKS int begin_rotten(struct replicate *r, struct err_note *note)
 	return 0;
 }
 
+/* What is behind the last record may have been acknowledged before it rotted: others are asked
+ * before this one leads (R9), as after a power cut. */
+static PARKS int distrust(struct replicate *r, struct err_note *note)
+{
+	if (r->db == NULL || !log_torn(db_log(r->db)) || r->mark.mark.sound_boot == 0)
+		return 0;
+	sys_reached(r->sys, "replicate: the end of the log is torn or rotten");
+	r->mark.mark.sound_boot = 0;
+	return mark_file_write(r->sys, r->dir, &r->mark, note);
+}
+
 static PARKS int open_all(struct replicate *r, const struct replicate_opts *o,
 	struct err_note *note)
 {
@@ -278,6 +289,8 @@ static PARKS int open_all(struct replicate *r, const struct replicate_opts *o,
 	rc = replicate_open_rows(r, note);
 	if (rc == E_CORRUPT && r->db == NULL)
 		rc = begin_rotten(r, note);
+	if (rc == 0)
+		rc = distrust(r, note);
 	if (rc < 0)
 		return rc;
 	if ((rc = nodes_read(r)) < 0)

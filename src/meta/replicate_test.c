@@ -2,6 +2,7 @@
 /* One replica, and three, through restarts, kills and power cuts: whoever leads has every row that
  * was acknowledged; when all is well again it goes on, and all replicas come to the same rows. */
 #include "base/check.h"
+#include "meta/log_own.h"
 #include "meta/replicate_kit_test.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -312,12 +313,42 @@ static void who_is_left_alone_loses_nothing(void **state)
 	assert_int_equal(n, 0);
 }
 
+/* Its last record, which all have written and nobody has synced, rots while its process is away: it
+ * looks like one that was being written.  Others are asked, and have it (R9). */
+static void a_rotten_end_is_not_taken_for_a_torn_one(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 6; seed++) {
+		struct house *h = begin_three(seed);
+		uint32_t i = (uint32_t)house_leader(h);
+		char path[LOG_PATH_MAX * 2];
+		const struct log *l;
+		uint64_t at;
+
+		h->careless = true;
+		house_run(h, 50 * SYS_MS);
+		h->quiet = true;
+		house_run(h, 5 * SYS_MS);
+		l = db_log(h->nodes[i].r->db);
+		at = l->at;
+		segment_path(l, l->segments[l->n_segments - 1].first_lsn, path);
+		house_kill(h, i);
+		assert_true(sim_disk_rot(h->nodes[i].node, path, at - 12, 3));
+		house_start(h, i);
+		house_run(h, 200 * SYS_MS);
+		h->quiet = h->careless = false;
+		house_settle(h);
+		house_free(h);
+	}
+}
+
 /* ---- rare paths ---- */
 static const char *const rare[] = {
 	"replicate: records for another replica read from the log",
 	"replicate: a copy of the tree is sent",
 	"replicate: a copy of the tree is put for the rows",
 	"replicate: a rotten log, which others hold",
+	"replicate: the end of the log is torn or rotten",
 	"replicate: hands over for want of room",
 	"replicate: the log waits for room",
 };
@@ -350,6 +381,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_full_disk_stops_nobody_else),
 		cmocka_unit_test(a_rotten_log_comes_back_as_a_copy),
 		cmocka_unit_test(who_is_left_alone_loses_nothing),
+		cmocka_unit_test(a_rotten_end_is_not_taken_for_a_torn_one),
 		cmocka_unit_test(rare_paths_were_taken),
 	};
 
