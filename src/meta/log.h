@@ -114,4 +114,6 @@ struct log_place log_reader_place(const struct log_reader *r); /* of the last re
  * as its place.  0: there is none yet.  E_GONE: it was forgotten, or what was read was taken back:
  * open another.  E_CORRUPT: rot. */
 PARKS int log_read(struct log_reader *r, struct bytes *ret_payload, struct err_note *note);
+/* The record that was read last comes again; once for each. */
+void log_unread(struct log_reader *r);
 #endif

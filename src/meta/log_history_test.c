@@ -279,6 +279,11 @@ static PARKS int read_some(struct world *w, struct log_reader *r, const struct m
 		check(log_reader_place(r).epoch == next->epoch);
 		check(log_reader_place(r).shard_chain == next->chain);
 		payload_check(next->seed, payload);
+		if (prng_odds(&w->p, 1, 4)) {
+			log_unread(r);
+			check(log_reader_place(r).index == (*held_at)->index);
+			continue;
+		}
 		*held_at = next;
 		w->n_read++;
 	}

@@ -14,6 +14,8 @@ struct log_reader {
 	uint64_t first_lsn; /* of the segment that f is */
 	uint64_t at;        /* in it, of the next record */
 	struct log_place place;
+	uint64_t last_at;   /* of the record before that, and the place before it */
+	struct log_place last_place;
 	uint64_t end;       /* of what is written of it */
 	uint8_t *p;         /* what was read of the file, from `from` */
 	uint64_t from;
@@ -149,6 +151,8 @@ static PARKS int step(struct log_reader *r, struct record *ret_rec, struct err_n
 		return err_set(note, E_CORRUPT, "%s: record %llu at byte %llu is damaged",
 			r->l->dir, (unsigned long long)r->place.lsn + 1, (unsigned long long)at);
 	check(ret_rec->lsn <= last_lsn);
+	r->last_at = at;
+	r->last_place = r->place;
 	r->at = at + record_bytes(ret_rec->length);
 	r->place = (struct log_place){ ret_rec->lsn, ret_rec->index,
 		ret_rec->kind == LOG_EFFECTS ? ret_rec->epoch : r->place.epoch,
@@ -186,6 +190,13 @@ int log_read(struct log_reader *r, struct bytes *ret_payload, struct err_note *n
 		}
 	}
 	return rc;
+}
+
+void log_unread(struct log_reader *r)
+{
+	check(r->at > r->last_at);
+	r->at = r->last_at;
+	r->place = r->last_place;
 }
 
 static PARKS int seek(struct log_reader *r, uint64_t index, struct err_note *note)

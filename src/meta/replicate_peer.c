@@ -225,8 +225,8 @@ static PARKS int gather(struct peer *p, struct say *s, uint32_t *ret_n, size_t *
 		if (rc < 0)
 			return rc;
 		if (i > 0 && len + b.len > PEER_BATCH_BYTES_MAX) {
-			log_reader_close(t != NULL ? NULL : p->reader); /* it is read again */
-			p->reader = t != NULL ? p->reader : NULL;
+			if (t == NULL)
+				log_unread(p->reader);
 			break;
 		}
 		s->room.lens[i] = (uint32_t)b.len;
