@@ -4,6 +4,7 @@ killed, stopped, cut off and filled up while clients work, and what the clients 
 
 The namespaces hang on one bridge, in a namespace where the clients are.  WADI_LINEAR is the judge
 of histories (sim/linear.h)."""
+import glob
 import itertools
 import os
 import random
@@ -110,15 +111,27 @@ class Net:
             call("ip", "netns", "del", name, check=False)
 
 
+FAKETIME = "libfaketimeMT.so.1"
+
+
+def wrong_clock(offset):
+    """How to run a program whose wall clock is wrong by so much: "+1h", "-20m"."""
+    found = glob.glob(f"/usr/lib/*/faketime/{FAKETIME}")
+    if not found:
+        raise unittest.SkipTest(f"no {FAKETIME}: clocks cannot be wrong (package faketime)")
+    return ["env", f"LD_PRELOAD={found[0]}", f"FAKETIME={offset}", "DONT_FAKE_MONOTONIC=1"]
+
+
 class Node(Server):
     """wadi serve in a namespace."""
 
     def __init__(self, cluster, i, *options):
         self.cluster, self.number = cluster, i
+        clock = wrong_clock(cluster.clocks[i]) if i in cluster.clocks else []
         net, plain = cluster.net, [] if cluster.authority else ["--insecure"]
         super().__init__(cluster.house, f"n{i}", "serve", "--listen", net.address(i), *plain,
                          "--dram", "64M", "--flash", "64M", *options,
-                         wrap=["ip", "netns", "exec", net.hosts[i - 1]])
+                         wrap=["ip", "netns", "exec", net.hosts[i - 1], *clock])
 
     @property
     def etcd_pid(self):
@@ -140,8 +153,9 @@ class Node(Server):
 class Cluster:
     """n nodes, the first alone and the others joined to it: n commands."""
 
-    def __init__(self, house, n=3, hosts=3, small_disk=(), tls=False, options=()):
-        self.house, self.options = house, options
+    def __init__(self, house, n=3, hosts=3, small_disk=(), tls=False, options=(),
+                 clocks=None):
+        self.house, self.options, self.clocks = house, options, clocks or {}
         self.net = Net(hosts)
         self.nodes = []
         self.authority = os.path.join(house.folder, "ca") if tls else None

@@ -323,6 +323,24 @@ class Ways(HouseTest):
         cluster.whole()
         self.assertEqual(client.get("b", "k"), (100, 10))
 
+    def test_clocks_that_are_wrong(self):
+        if os.environ.get("WADI_SANITIZE"):
+            self.skipTest("the library of wrong clocks and a sanitizer's exclude each other")
+        cluster = self.furnish(3, clocks={2: "+1h", 3: "-2h"})
+        cluster.whole()
+        load = Load(cluster, clients=2)
+        self.addCleanup(setattr, load, "going", False)
+        load.progress(15)
+        for node in (2, 3, 1):  # each of them leads, after one of another time
+            cluster.wadi("shard", "handover", str(node))
+            until(f"{node} leads", lambda: cluster.primary.number == node)
+            load.progress(15)
+        cluster.primary.kill()
+        load.progress(15)
+        load.stop()
+        self.assertEqual(load.errors, [])
+        load.judge()
+
     def test_everything_is_stopped_and_started(self):
         cluster = self.furnish(3)
         cluster.whole()
