@@ -172,18 +172,23 @@ static void meta_text(const struct cli *c, const struct wadi_status *st)
 
 static void server_text(const struct wadi_server_status *s, const struct wadi_server_scrub *z)
 {
+	struct flow f = { .width = os_terminal(OS_STDOUT) ? os_columns() : UINT32_MAX,
+		.indent = 4 };
 	uint64_t now_ms = os_wall_s() * 1000;
-	char text[WORDS_MAX];
+	char ago[WORDS_MAX], text[2 * WORDS_MAX];
 
-	printf("  server %u %s", s->server, server_state(s->state));
+	f.column = (unsigned)printf("  server %u %s", s->server, server_state(s->state));
 	if (s->addr[0] != '\0')
-		printf(" at %s", s->addr);
-	printf(", heard %s ago", words_put_time(s->heard_ms, text));
-	if (z->ended_ms > 0)
-		printf(", all read again %s ago",
-			words_put_time(now_ms > z->ended_ms ? now_ms - z->ended_ms : 0, text));
+		f.column += (unsigned)printf(" at %s", s->addr);
+	snprintf(text, sizeof text, "heard %s ago", words_put_time(s->heard_ms, ago));
+	flow_put(&f, text);
+	if (z->ended_ms > 0) {
+		snprintf(text, sizeof text, "all read again %s ago",
+			words_put_time(now_ms > z->ended_ms ? now_ms - z->ended_ms : 0, ago));
+		flow_put(&f, text);
+	}
 	if (z->rotten > 0)
-		printf(", %s", words_put_count(z->rotten, "rotten piece", text));
+		flow_count(&f, "rotten piece", z->rotten);
 	putchar('\n');
 }
 

@@ -416,6 +416,30 @@ PARKS static bool own_key(struct serving *sv)
 	return there;
 }
 
+static void folder_of(const char *path, char ret_folder[WHERE_MAX])
+{
+	const char *end = strrchr(path, '/');
+
+	if (end == NULL)
+		snprintf(ret_folder, WHERE_MAX, ".");
+	else
+		snprintf(ret_folder, WHERE_MAX, "%.*s", end > path ? (int)(end - path) : 1, path);
+}
+
+/* Whoever should come to run code in here finds no other file to change: data, the socket, and the
+ * key, which can be changed for another, are all that it writes. */
+static int confine(const struct place_found *p, struct err_note *note)
+{
+	char socket[WHERE_MAX], key[WHERE_MAX];
+	const char *folders[] = { p->data, socket, key, p->folder };
+	int rc;
+
+	folder_of(p->socket + strlen("unix:"), socket);
+	folder_of(p->key_path, key);
+	rc = sys_uv_confine_writes(folders, sizeof folders / sizeof folders[0], note);
+	return rc == E_UNSUPPORTED ? 0 : rc;
+}
+
 PARKS static int start(struct serving *sv, struct err_note *note)
 {
 	unsigned roles = sv->o.roles;
@@ -430,6 +454,8 @@ PARKS static int start(struct serving *sv, struct err_note *note)
 		sv->o.key_file = NULL; /* it was only to be let in with */
 	if (rc == 0)
 		rc = place_find(sv->sys, &sv->o, &sv->place, note);
+	if (rc == 0)
+		rc = confine(&sv->place, note);
 	if (rc == 0 && (roles & NODE_META))
 		rc = meta_start(sv, note);
 	if (rc == 0 && (roles & NODE_STORE))

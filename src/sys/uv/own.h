@@ -43,6 +43,7 @@ int sys_err(int os); /* the row of err.def for an errno */
 const char *sys_err_words(int os);
 
 /* ---- work.c ---- */
+void confine_thread(void);
 int work_init(struct sys *s); /* or what libuv says */
 void work_fini(struct sys *s);
 

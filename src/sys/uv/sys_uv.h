@@ -10,6 +10,10 @@ void sys_uv_files_raise(void);
 /* For a program of our own that has secrets: it leaves no core behind (its memory has keys and
  * jobs' bytes; `prlimit --core` allows it again), and nothing it starts has more rights than it. */
 void sys_uv_confine(void);
+/* Likewise, after sys_uv_confine(): from now on this thread, those that it starts, their children
+ * and the workers write nowhere but below those of these folders that are there.  Once.
+ * E_UNSUPPORTED: the kernel cannot, and nothing has changed. */
+int sys_uv_confine_writes(const char *const *folders, uint32_t n, struct err_note *note);
 int sys_uv_new(struct sys **ret_s, struct err_note *note);
 void sys_uv_free(struct sys *s);
 

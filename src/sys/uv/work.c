@@ -73,6 +73,7 @@ static void *worker(void *arg)
 		}
 		pool.n_queued--;
 		check(pthread_mutex_unlock(&pool.lock) == 0);
+		confine_thread(); /* (C1) */
 		w = container_of(n, struct work, link);
 		w->fn(w->arg);
 		tell(w);
