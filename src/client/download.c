@@ -448,7 +448,9 @@ PARKS static int read_range(struct download *d, void *buf, uint64_t offset, size
 		missing += all.missing && rc == E_GONE;
 		if (missing == 2)
 			return err_set(note, E_LOST, "%s", last.text);
-		if (!worth_asking_again(rc) || tries >= RENEWALS_MAX
+		/* The shard itself says that it is gone: bucket or object (D1). */
+		if ((rc == E_GONE && !all.missing) || !worth_asking_again(rc)
+		    || tries >= RENEWALS_MAX
 		    || sys_now_ns(d->c->sys) >= until_ns
 		    || ((rc == E_CORRUPT || rc == E_DENIED) && first_rc == rc)) {
 			/* That time was over is less telling than what it was spent on. */
