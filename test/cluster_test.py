@@ -201,7 +201,7 @@ class Ways(HouseTest):
                 lost += 1
         self.assertGreater(lost, 0)
         until("what has copies has all of them again",
-              lambda: cluster.status()["lacking_bytes"] == 0)
+              lambda: cluster.status()["lacking_bytes"] == 0, seconds=60)
         leaves.start(wait=False)
         until("it says that it was removed", lambda: "was removed" in leaves.said())
 

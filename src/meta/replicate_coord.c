@@ -194,7 +194,7 @@ static bool nodes_keep(struct replicate *r, const struct coord_node *nodes, uint
 	for (uint32_t i = 0; i < n && n_kept < REPLICATE_NODES_MAX; i++) {
 		if (!has_role(nodes[i].role, "meta") || has_role(nodes[i].role, "removed"))
 			continue;
-		any_new = any_new || is_new(r, &nodes[i]);
+		any_new = any_new || (nodes[i].id != r->id && is_new(r, &nodes[i]));
 		kept[n_kept++] = &nodes[i];
 	}
 	for (uint32_t i = 0; i < n_kept; i++)
