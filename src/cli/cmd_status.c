@@ -102,6 +102,11 @@ static void bar(const struct wadi_tier_status *t, char ret_bar[BAR + 1])
 /* Parts of a line with commas between, broken where the terminal ends. */
 struct flow { unsigned width, indent, column; };
 
+static unsigned flow_width(void)
+{
+	return os_terminal(OS_STDOUT) ? os_columns() : UINT32_MAX;
+}
+
 static void flow_put(struct flow *f, const char *text)
 {
 	unsigned len = (unsigned)strlen(text);
@@ -133,7 +138,7 @@ static void flow_count(struct flow *f, const char *noun, uint64_t n)
 /* "  name   ", the parts that follow stand behind it. */
 static struct flow flow_named(const struct cli *c, const char *name)
 {
-	struct flow f = { .width = os_terminal(OS_STDOUT) ? os_columns() : UINT32_MAX,
+	struct flow f = { .width = flow_width(),
 		.indent = INDENT, .column = INDENT };
 
 	printf("  %s%-*s%s", out_bold(c), INDENT - 2, name, out_plain(c));
@@ -172,8 +177,7 @@ static void meta_text(const struct cli *c, const struct wadi_status *st)
 
 static void server_text(const struct wadi_server_status *s, const struct wadi_server_scrub *z)
 {
-	struct flow f = { .width = os_terminal(OS_STDOUT) ? os_columns() : UINT32_MAX,
-		.indent = 4 };
+	struct flow f = { .width = flow_width(), .indent = 4 };
 	uint64_t now_ms = os_wall_s() * 1000;
 	char ago[WORDS_MAX], text[2 * WORDS_MAX];
 
@@ -212,7 +216,7 @@ static void copies_text(const struct cli *c, const struct wadi_status *st)
 
 static void status_text(const struct cli *c, const struct wadi_status *st)
 {
-	struct flow f = { .width = os_terminal(OS_STDOUT) ? os_columns() : UINT32_MAX };
+	struct flow f = { .width = flow_width() };
 	char a[WORDS_MAX], b[WORDS_MAX], text[2 * WORDS_MAX + 16];
 	bool of_all = st->resident_bytes > 0; /* a job is told of itself only */
 

@@ -310,6 +310,16 @@ static PARKS int plan(struct round *r)
 }
 
 /* ---- copying ---- */
+static void source_add(struct wire_list_builder *l, const struct large_server *s)
+{
+	sub_server_addr_add(l,
+		&(struct sub_server_addr){ .server = s->server,
+			.incarnation = s->incarnation,
+			.addr = bytes_of(s->addr, strlen(s->addr)),
+			.local = bytes_of(s->local, strlen(s->local)),
+			.host = bytes_of(s->host, strlen(s->host)) });
+}
+
 static struct wire_list sources(const struct control *ctl, const struct room_egroup_info *info,
 	uint32_t target, uint16_t version, uint8_t *room)
 {
@@ -320,12 +330,7 @@ static struct wire_list sources(const struct control *ctl, const struct room_egr
 
 		if (info->members[i].state != ROOM_MEMBER_IN || s->server == target || !s->up)
 			continue;
-		sub_server_addr_add(&l,
-			&(struct sub_server_addr){ .server = s->server,
-				.incarnation = s->incarnation,
-				.addr = bytes_of(s->addr, strlen(s->addr)),
-				.local = bytes_of(s->local, strlen(s->local)),
-				.host = bytes_of(s->host, strlen(s->host)) });
+		source_add(&l, s);
 	}
 	return wire_list_end(&l);
 }
@@ -384,14 +389,8 @@ static struct wire_list source_of(
 	const struct control *ctl, uint32_t server, uint16_t version, uint8_t *room)
 {
 	struct wire_list_builder l = wire_list_begin(room, SOURCE_BYTES, version);
-	const struct large_server *s = large_server(ctl->sh, server);
 
-	sub_server_addr_add(&l,
-		&(struct sub_server_addr){ .server = s->server,
-			.incarnation = s->incarnation,
-			.addr = bytes_of(s->addr, strlen(s->addr)),
-			.local = bytes_of(s->local, strlen(s->local)),
-			.host = bytes_of(s->host, strlen(s->host)) });
+	source_add(&l, large_server(ctl->sh, server));
 	return wire_list_end(&l);
 }
 
