@@ -23,6 +23,12 @@ static inline bool bytes_equal(struct bytes a, struct bytes b)
 	return a.len == b.len && (a.len == 0 || memcmp(a.p, b.p, a.len) == 0);
 }
 
+/* Nothing but zeros; true of no bytes. */
+static inline bool bytes_zero(const uint8_t *p, size_t len)
+{
+	return len == 0 || (p[0] == 0 && memcmp(p, p + 1, len - 1) == 0);
+}
+
 static inline int bytes_compare(struct bytes a, struct bytes b)
 {
 	size_t n = a.len < b.len ? a.len : b.len;

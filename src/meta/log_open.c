@@ -170,9 +170,7 @@ static int rot(struct opening *g, const struct image *im, size_t at, uint64_t ls
 
 static bool is_blank(const struct image *im, size_t at)
 {
-	const uint8_t *p = im->p + at;
-
-	return at >= im->len || (p[0] == 0 && memcmp(p, p + 1, im->len - at - 1) == 0);
+	return at >= im->len || bytes_zero(im->p + at, im->len - at);
 }
 
 /* The highest durable lsn that the segments from i on speak of. */

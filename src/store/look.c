@@ -143,7 +143,7 @@ static PARKS int look_at_file(struct look *g)
 		if (rc < 0 && rc != E_IO)
 			return rc;
 		p = g->window + (at - g->window_at);
-		if (rc == 0 && p[0] == 0 && memcmp(p, p + 1, SYS_BLOCK - 1) == 0) {
+		if (rc == 0 && bytes_zero(p, SYS_BLOCK)) {
 			hole_ends(g, at);
 			continue;
 		}

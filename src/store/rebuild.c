@@ -85,11 +85,6 @@ static PARKS int show(struct walk *w, uint64_t at, size_t want)
 	return n < 0 ? (int)n : 0;
 }
 
-static bool zeros(const uint8_t *p)
-{
-	return p[0] == 0 && memcmp(p, p + 1, SYS_BLOCK - 1) == 0;
-}
-
 static void unknown_block(struct walk *w)
 {
 	if (!w->in_unknown)
@@ -141,7 +136,7 @@ static PARKS int walk_file(struct walk *w)
 		rc = show(w, at, SYS_BLOCK);
 		if (rc < 0 && rc != E_IO)
 			return rc;
-		if (rc == 0 && zeros(w->window + (at - w->from))) {
+		if (rc == 0 && bytes_zero(w->window + (at - w->from), SYS_BLOCK)) {
 			w->in_unknown = false;
 			w->last_room = 0;
 			at += SYS_BLOCK;
