@@ -224,7 +224,10 @@ class Cluster:
 
     def whole(self, seconds=40):
         """Until all nodes that live are in sync and vote; which one leads."""
+        seen = None
+
         def look():
+            nonlocal seen
             seen = self.look()
             if not seen:
                 return None
@@ -232,7 +235,11 @@ class Cluster:
             want = min(3, len(self.nodes))
             votes = seen["etcd_voters"] == want and seen["etcd_learners"] == 0
             return seen["primary"] if n == want and (want < 3 or votes) else None
-        return until("all replicas are in sync", look, seconds)
+        try:
+            return until("all replicas are in sync", look, seconds)
+        except AssertionError as failed:
+            said = "".join(f"-- {n.name}:\n{n.said()[-3000:]}\n" for n in self.nodes)
+            raise AssertionError(f"{failed}\nlast seen: {seen}\n{said}") from None
 
     @property
     def primary(self):

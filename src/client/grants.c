@@ -188,10 +188,12 @@ void grants_recall(struct grants *gs, uint32_t server)
 	list_each(it, &gs->pools) {
 		struct pool *po = container_of(it, struct pool, link);
 
+		if (server == 0) /* begins small again */
+			po->n_asked = 0, po->taken_bytes = 0, po->enough_bytes = 0;
 		list_each(l, &po->parts) {
 			struct part *pa = container_of(l, struct part, link);
 
-			pa->spoiled = pa->spoiled || peer_server(pa->peer) == server;
+			pa->spoiled = pa->spoiled || server == 0 || peer_server(pa->peer) == server;
 			for (uint32_t i = 0; i < pa->n_copies; i++)
 				pa->spoiled = pa->spoiled ||
 					peer_server(pa->copies[i].peer) == server;
@@ -235,10 +237,14 @@ PARKS static int pool_ask(struct grants *gs, struct pool *po, uint64_t bytes, bo
 PARKS static int ahead_fiber(void *arg)
 {
 	struct ahead *ah = arg;
+	struct pool *po = ah->pool;
+	uint64_t left;
 
-	if (!ah->pool->asking)
-		pool_ask(ah->gs, ah->pool, ah->bytes, true, sys_after(ah->gs->sys, AHEAD_NS),
-			NULL);
+	if (!po->asking) {
+		pool_ask(ah->gs, po, ah->bytes, true, sys_after(ah->gs->sys, AHEAD_NS), NULL);
+		left = pool_left(po);
+		po->enough_bytes = left < ah->bytes ? left : 0;
+	}
 	free(ah);
 	return 0;
 }
@@ -253,10 +259,12 @@ static uint64_t ahead_bytes(const struct pool *po)
 
 static void ask_ahead(struct grants *gs, struct pool *po)
 {
-	uint64_t want = ahead_bytes(po);
+	uint64_t want = ahead_bytes(po), enough = want;
 	struct ahead *ah;
 
-	if (po->asking || pool_left(po) * 2 >= want)
+	if (po->enough_bytes > 0 && po->enough_bytes < enough)
+		enough = po->enough_bytes;
+	if (po->asking || pool_left(po) * 2 >= enough)
 		return;
 	ah = calloc(1, sizeof *ah);
 	if (ah == NULL)

@@ -50,6 +50,7 @@ struct pool {
 	bool asking;
 	uint32_t n_asked;            /* grants so far */
 	uint64_t taken_bytes;        /* by slices, so far */
+	uint64_t enough_bytes;       /* all that was there for later; 0: as much as was asked for */
 };
 struct grants {
 	struct sys *sys;
@@ -69,8 +70,8 @@ struct slice { struct part *part; uint64_t extent; uint64_t len; };
  * bucket), and dialog_ask()'s. */
 PARKS int grants_take(struct grants *gs, uint64_t bucket, uint16_t flags, uint64_t want,
 	uint64_t need, uint64_t until_ns, struct slice *ret_slice, struct err_note *note);
-/* Room on a server that is being emptied: nothing more is written there, and what is not being
- * written is returned. */
+/* Room on a server that is being emptied, or (0) any, for others lack some: nothing more is written
+ * there, and what is not being written is returned. */
 void grants_recall(struct grants *gs, uint32_t server);
 void slice_keep(struct slice *sl); /* a commit named the extent */
 void slice_drop(struct slice *sl); /* nobody will (G1) */

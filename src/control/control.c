@@ -163,12 +163,14 @@ PARKS static int take_in(struct control *ctl, const struct control_opts *o, stru
 		return rc;
 	large_policy(ctl->sh, &(struct large_policy){ .tiers = job_tiers, .quota = job_quota,
 				      .cap_key = &ctl->cap_key, .job_epoch = job_cap_epoch,
-				      .arg = ctl });
+				      .recall = recall_room, .arg = ctl });
 	rc = fiber_start(&ctl->fibers, "control", tick, ctl);
 	if (rc == 0)
 		rc = fiber_start(&ctl->fibers, "repair", repair_run, ctl);
 	if (rc == 0)
 		rc = fiber_start(&ctl->fibers, "drain", drain_run, ctl);
+	if (rc == 0)
+		rc = fiber_start(&ctl->fibers, "recall", recall_run, ctl);
 	return rc < 0 ? err_set(note, rc, "no fiber left") : 0;
 }
 
@@ -213,6 +215,7 @@ static PARKS int begin(const void *arg, struct serve *v, void **ret_guest, struc
 	list_init(&ctl->conn_list);
 	list_init(&ctl->jobs);
 	waitq_init(&ctl->repair.wake);
+	waitq_init(&ctl->recall.wake);
 	group_init(&ctl->fibers, sys_loop(ctl->sys));
 	ctl->fibers.keep_going = true;
 	if ((rc = take_in(ctl, o, note)) < 0) {

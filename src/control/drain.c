@@ -16,100 +16,9 @@
 
 enum {
 	LOOK_MS = 500,
-	ANSWER_MS = 1000,
 	RECALL_MS = 60000,  /* longer than a client that writes is silent */
-	HEARD_MS = 10000,   /* since a client answered: it is alive */
-	ASKED_AT_ONCE = 32,
 	GRANTS_STEP = 64,   /* ended in one turn */
 };
-
-/* ---- asking clients ---- */
-struct asking {
-	struct control *ctl;
-	struct rpc_conn *rpc;
-	uint64_t number; /* of the connection */
-	uint32_t server;
-};
-
-static struct conn *conn_numbered(const struct control *ctl, uint64_t number)
-{
-	list_each (it, &ctl->conn_list) {
-		struct conn *conn = container_of(it, struct conn, link);
-
-		if (conn->number == number)
-			return conn;
-	}
-	return NULL;
-}
-
-static PARKS int ask_fiber(void *arg)
-{
-	struct asking *a = arg;
-	struct msg_grant_recall m = { .server = a->server };
-	struct rpc_call call = { .op = OP_grant_recall, .plain = true, .msg = &m };
-	struct conn *conn = conn_numbered(a->ctl, a->number);
-	struct msg_ok ok;
-	int rc = E_CLOSED;
-
-	if (conn != NULL && rpc_conn_open(a->rpc))
-		rc = rpc_ask(a->rpc, &call, OP_ok, &ok,
-			sys_after(a->ctl->sys, ANSWER_MS * SYS_MS), NULL);
-	rpc_call_fini(&call);
-	conn = conn_numbered(a->ctl, a->number); /* it may have gone meanwhile */
-	if (rc == 0 && conn != NULL)
-		conn->recalled_ns = loop_now_ns(sys_loop(a->ctl->sys));
-	return 0;
-}
-
-static bool is_asked(const struct conn *conn)
-{
-	return conn->session != NULL && rpc_conn_open(conn->rpc) &&
-	       rpc_conn_version(conn->rpc) >= 2;
-}
-
-/* All clients: which of them hold room there is known by their sessions only. */
-static PARKS int recall(struct control *ctl, uint32_t server)
-{
-	struct asking some[ASKED_AT_ONCE];
-	uint64_t after = 0;
-	int rc = 0;
-
-	while (rc == 0) {
-		struct group g;
-		uint32_t n = 0;
-
-		group_init(&g, sys_loop(ctl->sys));
-		g.keep_going = true;
-		list_each (it, &ctl->conn_list) { /* their numbers ascend */
-			struct conn *conn = container_of(it, struct conn, link);
-
-			if (conn->number <= after || !is_asked(conn) || n == ASKED_AT_ONCE)
-				continue;
-			some[n] = (struct asking){ ctl, conn->rpc, conn->number, server };
-			after = conn->number;
-			(void)fiber_start(&g, "recall", ask_fiber, &some[n++]);
-		}
-		rc = group_wait(&g);
-		if (n == 0)
-			break;
-	}
-	return rc;
-}
-
-/* Whether the client of that session answered lately: what it has, it needs. */
-static bool is_heard(const struct control *ctl, uint64_t session)
-{
-	uint64_t now_ns = loop_now_ns(sys_loop(ctl->sys));
-
-	list_each (it, &ctl->conn_list) {
-		const struct conn *conn = container_of(it, struct conn, link);
-
-		if (conn->session != NULL && session_id(conn->session) == session &&
-			conn->recalled_ns != 0 && now_ns - conn->recalled_ns < HEARD_MS * SYS_MS)
-			return true;
-	}
-	return false;
-}
 
 /* Of clients that do not answer. */
 static void end_grants(struct control *ctl, uint32_t server)
@@ -123,7 +32,7 @@ static void end_grants(struct control *ctl, uint32_t server)
 		for (uint32_t i = 0; (grant = room_egroup_grant(room, egroup, i)) != 0; i++) {
 			struct room_grant_info info;
 
-			if (!room_grant_look(room, grant, &info) || is_heard(ctl, info.session))
+			if (!room_grant_look(room, grant, &info) || recall_heard(ctl, info.session))
 				continue;
 			sys_reached(ctl->sys, "grant ended, for its server is emptied");
 			large_grant_end(ctl->sh, &c, grant);
@@ -160,7 +69,7 @@ static PARKS int look(struct control *ctl)
 			s->drain_ns = now_ns;
 		if (!has_grants(ctl, i))
 			continue;
-		rc = recall(ctl, i);
+		rc = recall_clients(ctl, i);
 		if (rc == 0 && shard_failed(ctl->sh) == 0 &&
 			sys_now_ns(ctl->sys) - s->drain_ns > RECALL_MS * SYS_MS)
 			end_grants(ctl, i);

@@ -48,7 +48,7 @@ struct conn {
 	struct principal who;
 	struct session *session;
 	uint64_t number;        /* ascends with the connections that were let in */
-	uint64_t recalled_ns;   /* it answered that it returns what it does not need (drain.c) */
+	uint64_t recalled_ns;   /* it answered that it returns what it does not need (recall.c) */
 	uint32_t n_asking;      /* requests that wait for the end of its job */
 };
 
@@ -89,6 +89,11 @@ struct repairing {
 	uint64_t copied_bytes, copied_extents;
 };
 
+struct recalling {
+	struct waitq wake;
+	uint64_t asked_ns; /* 0: never */
+};
+
 struct control {
 	struct sys *sys;
 	struct serve *v;
@@ -112,6 +117,7 @@ struct control {
 	uint32_t n_active, n_ended; /* active: that have not ended */
 	struct server *servers[LIMIT_SERVERS_MAX + 1]; /* by number; 0 is none */
 	struct repairing repair;
+	struct recalling recall;
 	uint64_t scrub; /* number of the last that was asked for here; 0: none was */
 	struct control **here;
 	struct control_copies *copies; /* for those who look on; may be NULL */
@@ -189,6 +195,15 @@ PARKS int repair_run(void *control); /* the fiber */
 rpc_handler on_extent_bad;
 bool repair_reaches(const struct control *ctl, uint32_t server); /* it is up and connected */
 void repair_tell(const struct control *ctl, struct control_copies *ret_copies);
+
+/* ---- recall.c ---- */
+/* Asks all clients to return what they do not write into on that server; 0: on any. */
+PARKS int recall_clients(struct control *ctl, uint32_t server);
+/* Whether the client of that session answered lately: what it has, it needs. */
+bool recall_heard(const struct control *ctl, uint64_t session);
+/* There is no room, but some is granted.  Has it asked for; whether it may still come in. */
+bool recall_room(void *control);
+PARKS int recall_run(void *control); /* a fiber */
 
 /* ---- drain.c ---- */
 PARKS int drain_run(void *control); /* a fiber */

@@ -125,6 +125,8 @@ static bool add_member(struct round *r, uint64_t egroup)
 		if (n < ROOM_AVOID_MAX && large_leaving(ctl->sh, i, egroup))
 			avoid[n++] = i;
 	r->refused = room_member_place(large_room(ctl->sh), egroup, avoid, n, &server, &device) < 0;
+	if (r->refused)
+		(void)recall_room(ctl); /* the next round may find some */
 	return !r->refused && large_member_add(ctl->sh, &r->c, egroup, server, device) == 0;
 }
 
@@ -443,8 +445,10 @@ static PARKS int move(struct copying *k)
 	rc = shard_failed(ctl->sh);
 	if (rc == 0)
 		rc = large_move_place(ctl->sh, &c, now.egroup, now.len, &to);
-	if (rc == E_FULL)
+	if (rc == E_FULL) {
 		ctl->servers[k->server]->stuck_next = DRAIN_ROOM;
+		(void)recall_room(ctl);
+	}
 	if (rc == 0 && c.sync)
 		rc = shard_settle(ctl->sh, &c, sys_after(ctl->sys, SETTLE_MS * SYS_MS));
 	if (rc < 0)

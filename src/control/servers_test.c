@@ -534,9 +534,17 @@ static void quota(void)
 	f.bucket = g.bucket = kit_bucket(f.j.conn, &bucket);
 	write_file(&f, "x", MIB);
 	check(kit_change(f.j.conn, OP_grant, &g, OP_grant_ok, &ok) == 0);
-	g.bytes = 18 * MIB;
+	g.bytes = 18 * MIB; /* what was granted may be returned: for a second there is hope */
+	check(kit_change(f.j.conn, OP_grant, &g, OP_grant_ok, &ok) == E_BUSY);
+	check(fiber_sleep(sys_after(kit.sys, SYS_SEC)) == 0);
 	check(kit_change(f.j.conn, OP_grant, &g, OP_grant_ok, &ok) == E_FULL);
 	check(strstr(kit.note.text, "quota") != NULL);
+	g.flags = PUT_AHEAD; /* what is for later takes nothing from anybody */
+	check(fiber_sleep(sys_after(kit.sys, 2 * SYS_SEC)) == 0);
+	check(kit_change(f.j.conn, OP_grant, &g, OP_grant_ok, &ok) == E_FULL);
+	g.flags = 0;
+	g.bytes = 20 * MIB; /* no return would help */
+	check(kit_change(f.j.conn, OP_grant, &g, OP_grant_ok, &ok) == E_FULL);
 	rpc_close(f.j.conn);
 	storage_away();
 }

@@ -309,6 +309,8 @@ PARKS static int etcd_list(struct coord *c, const char *prefix, uint64_t until_n
 		note, E_CORRUPT, "list %s: etcd's answer is too long or cannot be read", prefix);
 	rc = etcd_read_items(k.answer, e->url.prefix, each, arg);
 	free((void *)(uintptr_t)k.answer.p);
+	if (rc == 0 && note != NULL)
+		note->text[0] = '\0';
 	return rc;
 }
 

@@ -195,7 +195,9 @@ PARKS static void end_orphan(struct etcd_child *e, int64_t pid, uint64_t until_n
 /* ---- the process ---- */
 static int spawn(struct etcd_child *e, struct err_note *note)
 {
-	/* versions before 3.5 do not start there unless told so */
+	/* None of ours: ETCD_* would be options, a proxy would stand between the members, and what
+	 * is loaded before us (LD_PRELOAD) may want files that it may not open.  Versions before
+	 * 3.5 do not start on this machine unless told so. */
 	static const char *const env[] = { "ETCD_UNSUPPORTED_ARCH=arm64", NULL };
 	int rc = sys_spawn(e->s, (const char *const *)e->args, env, &e->p, note);
 

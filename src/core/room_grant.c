@@ -10,7 +10,7 @@
 
 enum {
 	UNKNOWN_BYTES = 16 << 20, /* granted to a stream that does not know its length */
-	AHEAD_PART = 8, /* of what is free: whoever keeps it leaves as much for many others */
+	AHEAD_PART = 8, /* of what is free and what he keeps: so much is left for many others */
 };
 
 struct choosing {
@@ -304,16 +304,28 @@ static uint64_t free_for(const struct choosing *c)
 	return sum;
 }
 
+/* Granted to the session and not used. */
+static uint64_t kept(const struct choosing *c)
+{
+	const uint32_t *head = map64_get(&c->r->session_at, c->ask->session);
+	uint64_t sum = 0;
+
+	for (uint32_t i = head != NULL ? *head : NONE; i != NONE; i = c->r->grants[i].after)
+		sum += c->r->grants[i].credit;
+	return sum;
+}
+
 /* Of the first tier that has any. */
 static uint64_t part_of_free(const struct choosing *c)
 {
-	uint64_t left = 0;
+	uint64_t left = 0, mine = kept(c);
 
 	for (uint32_t t = 0; t < c->ask->n_tiers && left == 0; t++)
 		left = free_in(c, c->ask->tiers[t]);
 	if (c->ask->soft)
 		left /= c->copies;
-	return left / AHEAD_PART / LIMIT_BLOCK_BYTES * LIMIT_BLOCK_BYTES;
+	left = (left + mine) / AHEAD_PART;
+	return left > mine ? (left - mine) / LIMIT_BLOCK_BYTES * LIMIT_BLOCK_BYTES : 0;
 }
 
 /* Whether some tier has servers for all copies. */
@@ -343,9 +355,9 @@ int room_grant(
 		check(c.copies == 1 || tier_appends(ask->tiers[t]));
 	if (!enough_servers(&c))
 		return E_UNAVAILABLE;
-	if (ask->ahead)
-		c.need = smaller(c.need, part_of_free(&c));
-	else if (ask->bytes > free_for(&c))
+	if (ask->ahead && (c.need = smaller(c.need, part_of_free(&c))) == 0)
+		return E_FULL;
+	if (!ask->ahead && ask->bytes > free_for(&c))
 		return E_FULL;
 	for (uint32_t t = 0; wanted(&c) && t < ask->n_tiers; t++) {
 		take_from_own(&c, ask->tiers[t]);

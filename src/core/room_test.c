@@ -347,6 +347,10 @@ static void ahead_leaves_room(void **state)
 		a.n_tiers = 1;
 		assert_true(room_grant(w.r, &a, parts) > 0);
 	}
+	a = ask(&w, 1, 1, 64 * MIB); /* the first one has his share */
+	a.ahead = true;
+	a.n_tiers = 1;
+	assert_int_equal(room_grant(w.r, &a, parts), E_FULL);
 	a = ask(&w, 21, 1, 2 * MIB);
 	a.n_tiers = 1;
 	assert_true(room_grant(w.r, &a, parts) > 0);

@@ -286,6 +286,26 @@ static uint32_t on_its_way(const struct shard *sh)
 	return 0;
 }
 
+/* Room that others keep for later is asked for; meanwhile whoever needs some asks again. */
+static int ask_back(const struct shard *sh, struct shard_call *c, const struct room_ask *ask)
+{
+	const struct large_policy *p = &sh->large->policy;
+
+	if (ask->ahead || p->recall == NULL || !p->recall(p->arg))
+		return 0;
+	return err_set(&c->note, E_BUSY, "no room, but some that others keep may be returned");
+}
+
+/* In the tiers of the ask. */
+static uint64_t granted_to_all(const struct shard *sh, const struct room_ask *ask)
+{
+	uint64_t granted = 0;
+
+	for (uint8_t i = 0; i < ask->n_tiers; i++)
+		granted += room_sum(sh->large->room, 0, ask->tiers[i], 0).granted;
+	return granted;
+}
+
 static int refuse_full(
 	const struct shard *sh, struct shard_call *c, const struct room_ask *ask, int rc)
 {
@@ -306,6 +326,8 @@ static int refuse_full(
 	if (ask->n_tiers == 0)
 		return err_set(&c->note, E_FULL,
 			"no storage server that is up has a tier allowed for these bytes");
+	if (granted_to_all(sh, ask) > 0 && ask_back(sh, c, ask) < 0)
+		return E_BUSY;
 	for (uint8_t i = 0; i < ask->n_tiers; i++) {
 		struct room_sum s = room_sum(sh->large->room, 0, ask->tiers[i], 0);
 
@@ -460,6 +482,23 @@ static int ask_copies(const struct shard_call *c, struct room_ask *ask, struct e
 	return 0;
 }
 
+/* What its other clients keep for later counts, too. */
+static int check_quota(
+	const struct shard *sh, struct shard_call *c, const struct room_ask *ask, uint64_t job)
+{
+	const struct large_policy *p = &sh->large->policy;
+	uint64_t granted, bytes = ask->bytes;
+	int rc = p->quota == NULL ? 0 : p->quota(p->arg, job, bytes, &c->note);
+
+	if (rc != E_FULL)
+		return rc;
+	granted = room_sum(sh->large->room, 0, TIER_COUNT, job).granted;
+	bytes = bytes > granted ? bytes - granted : 0;
+	if (granted > 0 && p->quota(p->arg, job, bytes, NULL) == 0 && ask_back(sh, c, ask) < 0)
+		return E_BUSY;
+	return rc;
+}
+
 /* A retry is not remembered: it takes new room, and the first is dropped with the session. */
 int shard_grant(
 	struct shard *sh, struct shard_call *c, const struct msg_grant *m, struct msg_grant_ok *ret)
@@ -491,8 +530,7 @@ int shard_grant(
 		ask.tiers);
 	if ((rc = ask_copies(c, &ask, &c->note)) < 0)
 		return rc;
-	if (sh->large->policy.quota != NULL && (rc = sh->large->policy.quota(sh->large->policy.arg,
-							b->job, m->bytes, &c->note)) < 0)
+	if ((rc = check_quota(sh, c, &ask, b->job)) < 0)
 		return rc;
 	if ((ask.ids = db_next_ids(sh->db, IDS)) == 0)
 		return err_set(&c->note, E_BUSY, "the next block of ids is not there yet");

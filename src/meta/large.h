@@ -29,6 +29,9 @@ struct large_policy {
 	const struct cap_key *cap_key; /* with which is minted now; stays the controller's */
 	/* Of a domain's token now, for capabilities; 0: it has none.  May be NULL. */
 	uint64_t (*job_epoch)(void *arg, uint64_t domain);
+	/* There is no room, but some is granted that nobody may be using: whether some of it may be
+	 * returned soon.  May be NULL. */
+	bool (*recall)(void *arg);
 	void *arg;
 };
 void large_policy(

@@ -216,7 +216,9 @@ PARKS static int make_way(struct join *j)
 		if (strcmp(m->peer_url, j->etcd_peer) == 0)
 			rc = coord_etcd_member_remove(c, m->id, soon, &j->note);
 		else if (m->learner && m->name[0] == '\0')
-			rc = E_BUSY; /* it has been told of, and starts */
+			rc = err_set(&j->note, E_BUSY,
+				"the member of etcd at %.100s joined before and has not started: "
+				"see what its node says", m->peer_url);
 		else if (m->learner)
 			rc = coord_etcd_member_promote(c, m->id, soon, &j->note);
 	}

@@ -163,7 +163,8 @@ PARKS int sys_work(struct sys *s, void (*fn)(void *arg), void *arg);
 
 /* ---- processes (in sys/sim E_UNSUPPORTED) and signals ---- */
 struct sys_proc;
-int sys_spawn(struct sys *s, const char *const argv[], const char *const env[] /* added to ours */,
+/* env is all the child finds in its environment, but for our PATH; NULL: what we have found. */
+int sys_spawn(struct sys *s, const char *const argv[], const char *const env[],
 	struct sys_proc **ret_p, struct err_note *note);
 int64_t sys_proc_pid(const struct sys_proc *p);
 /* The status is as the shell's: 128 + signal. */

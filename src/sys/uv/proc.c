@@ -35,36 +35,23 @@ static void on_exit_of(uv_process_t *h, int64_t status, int signal)
 		waitq_wake_all(&p->q);
 }
 
-static bool same_name(const char *a, const char *b)
+/* Our PATH and the others; the strings stay where they are. */
+static char **environment(const char *const others[])
 {
-	size_t n = strcspn(a, "=");
-
-	return strncmp(a, b, n) == 0 && (b[n] == '=' || b[n] == '\0');
-}
-
-/* Ours without what is replaced, then what is added; the strings stay where they are. */
-static char **environment(const char *const added[])
-{
-	size_t n = 0, n_added = 0, n_out = 0;
+	static const char path[] = "PATH=";
+	size_t n = 0, n_out = 0;
 	char **env;
 
-	while (environ != NULL && environ[n] != NULL)
+	while (others[n] != NULL)
 		n++;
-	while (added != NULL && added[n_added] != NULL)
-		n_added++;
-	env = calloc(n + n_added + 1, sizeof *env);
+	env = calloc(n + 2, sizeof *env);
 	if (env == NULL)
 		return NULL;
-	for (size_t i = 0; i < n; i++) {
-		bool replaced = false;
-
-		for (size_t j = 0; j < n_added; j++)
-			replaced |= same_name(environ[i], added[j]);
-		if (!replaced)
-			env[n_out++] = environ[i];
-	}
-	for (size_t j = 0; j < n_added; j++)
-		env[n_out++] = (char *)(uintptr_t)added[j];
+	for (char **ours = environ; ours != NULL && *ours != NULL && n_out == 0; ours++)
+		if (strncmp(*ours, path, sizeof path - 1) == 0)
+			env[n_out++] = *ours;
+	for (size_t i = 0; i < n; i++)
+		env[n_out++] = (char *)(uintptr_t)others[i];
 	return env;
 }
 
@@ -83,8 +70,9 @@ int sys_spawn(struct sys *s, const char *const argv[], const char *const env[],
 	int rc;
 
 	check(argv[0] != NULL);
-	o.env = environment(env);
-	if (p == NULL || o.env == NULL) {
+	if (env != NULL)
+		o.env = environment(env);
+	if (p == NULL || (env != NULL && o.env == NULL)) {
 		free(p);
 		free(o.env);
 		return err_set(note, E_NOMEM, "start %s: %s", argv[0], err_text(E_NOMEM));

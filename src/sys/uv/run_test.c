@@ -255,19 +255,19 @@ static int exit_of(const char *const argv[], const char *const env[])
 static int spawns(void *arg)
 {
 	const char *const seven[] = { "/bin/sh", "-c", "exit 7", NULL };
-	const char *const added[] = { "/bin/sh", "-c",
-		"test \"$WADI_ADDED\" = x && test -n \"$HOME\"", NULL };
+	const char *const only[] = { "sh", "-c",
+		"test \"$WADI_GIVEN\" = x && test -z \"$WADI_OURS\" && test -n \"$PATH\"", NULL };
 	const char *const sleep[] = { "/bin/sleep", "100", NULL }, *const none[] = { "/none",
 		NULL };
-	const char *const env[] = { "WADI_ADDED=x", NULL };
+	const char *const env[] = { "WADI_GIVEN=x", NULL };
 	struct sys_proc *p, *left;
 	int status;
 
-	setenv("HOME", "/", 0);
-	setenv("WADI_ADDED", "replaced", 1);
+	setenv("WADI_OURS", "1", 1);
+	setenv("WADI_GIVEN", "x", 1);
 	assert_int_equal(exit_of(seven, NULL), 7);
-	assert_int_equal(exit_of(added, env), 0);
-	assert_int_equal(exit_of(added, NULL), 1);
+	assert_int_equal(exit_of(only, env), 0);
+	assert_int_equal(exit_of(only, NULL), 1);
 	assert_int_equal(sys_spawn(s, none, NULL, &p, &note), E_NOTFOUND);
 	assert_non_null(strstr(note.text, "/none"));
 
