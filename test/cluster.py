@@ -263,6 +263,8 @@ class Cluster:
             if node.process:
                 node.process.poll() is None and node.process.kill()
                 node.process.wait()
+            for left in glob.glob(f"/dev/shm/*faketime_*_{node.pid}") if node.process else []:
+                os.unlink(left)
         self.house.servers = [s for s in self.house.servers if s not in self.nodes]
 
 

@@ -141,14 +141,18 @@ class Ways(HouseTest):
         client = cluster.puppet()
         client("bucket", "two", f"tiers={FLASH}")
         client("bucket", "one", "lifetime=2", "ttl=3600000", f"tiers={FLASH}")
-        token = client("job", "j", "lease=600000")[1]
-        job = cluster.puppet(token=token)
-        job("bucket", "memory", f"tiers={DRAM}")
-        keys = [(bucket, f"k{i}") for bucket in ("two", "one", "memory") for i in range(12)]
+        # each job begins where the most is free: something is nowhere else, on each node
+        tokens = {f"memory{i}": client("job", f"j{i}", "lease=600000")[1] for i in range(4)}
+        writers = {"two": client, "one": client}
+        for bucket, token in tokens.items():
+            writers[bucket] = cluster.puppet(token=token)
+            writers[bucket]("bucket", bucket, f"tiers={DRAM}")
+        keys = [(bucket, f"k{i}") for bucket in ("two", "one") for i in range(12)]
+        keys += [(bucket, f"k{i}") for bucket in tokens for i in range(3)]
         for i, (bucket, key) in enumerate(keys):
-            (job if bucket == "memory" else client)("put", bucket, key, 1500000, i)
-        job.leave()
-        client.leave()  # what it may write into is returned
+            writers[bucket]("put", bucket, key, 1500000, i)
+        for writer in set(writers.values()):
+            writer.leave()  # what it may write into is returned
         dead, leaves = cluster.nodes[3], cluster.nodes[1]
 
         def held(node):
@@ -190,12 +194,11 @@ class Ways(HouseTest):
         refused = cluster.wadi("node", "rm", str(dead.number), check=False)
         self.assertIn("wadi node rm --force 4", refused.stderr)
         cluster.wadi("node", "rm", "--force", str(dead.number), timeout=60)
-        client, job = cluster.puppet(), cluster.puppet(token=token)
-        lost = 0
+        client, lost = cluster.puppet(), 0
+        readers = {bucket: cluster.puppet(token=token) for bucket, token in tokens.items()}
         for i, (bucket, key) in enumerate(keys):
             try:
-                self.assertEqual((job if bucket == "memory" else client).get(bucket, key),
-                                 (1500000, i))
+                self.assertEqual(readers.get(bucket, client).get(bucket, key), (1500000, i))
             except Failed as failed:
                 self.assertEqual((failed.name, bucket != "two"), ("LOST", True))
                 lost += 1
