@@ -116,6 +116,8 @@ FAKETIME = "libfaketimeMT.so.1"
 
 def wrong_clock(offset):
     """How to run a program whose wall clock is wrong by so much: "+1h", "-20m"."""
+    if os.environ.get("WADI_SANITIZE", "none") != "none":
+        raise unittest.SkipTest("a sanitizer lets nothing be loaded before it")
     found = glob.glob(f"/usr/lib/*/faketime/{FAKETIME}")
     if not found:
         raise unittest.SkipTest(f"no {FAKETIME}: clocks cannot be wrong (package faketime)")
@@ -222,12 +224,16 @@ class Cluster:
         import json
         return json.loads(self.wadi("--json", "status").stdout)
 
-    def whole(self, seconds=40):
-        """Until all nodes that live are in sync and vote; which one leads."""
+    def whole(self, seconds=40, revive=()):
+        """Until all nodes that live are in sync and vote; which one leads.  revive: nodes that are
+        started again should they end."""
         seen = None
 
         def look():
             nonlocal seen
+            for node in revive:
+                if not node.alive():
+                    node.start()
             seen = self.look()
             if not seen:
                 return None

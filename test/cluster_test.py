@@ -390,15 +390,18 @@ class Ways(HouseTest):
                     f.flush()
             except OSError:
                 pass
-        # with what was set aside for the log it goes on for a while; then another one leads
-        for i in range(1, 500):
-            client("put", "b", f"k{i % 10}", 4000, i, 16)
+        # with what was set aside for the log it goes on for a while; then another one leads, and
+        # at last the full one falls behind
+        n = 0
+        while cluster.primary.number == 2 or n < 8000:
+            for i in range(n, n + 200):
+                client("put", "b", f"k{i % 10}", 4000, i, 16)
+            n += 200
+        self.assertIn("the disk under the metadata is full", node.said())
         os.unlink(ballast)
-        for i in range(490, 500):
+        for i in range(n - 10, n):
             self.assertEqual(client.get("b", f"k{i % 10}"), (4000, i))
-        if not node.alive():
-            node.start()
-        cluster.whole()
+        cluster.whole(revive=[node])
 
 
 # ---- longer ones ----

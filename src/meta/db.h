@@ -112,7 +112,6 @@ bool db_place(const struct db *db, uint64_t index, uint64_t *ret_epoch, uint64_t
 struct log *db_log(struct db *db); /* to read it */
 uint64_t db_merged(const struct db *db); /* the last record that is in the tree */
 uint64_t db_wanted(const struct db *db); /* somebody waits for the sync up to there */
-bool db_stuck(const struct db *db);      /* a record of this leader waits for room on the disk */
 /* Keeps the payloads of the last records in memory, so many bytes of them (0, as at first: none);
  * db_recent() finds them (tail.h), NULL: not here. */
 void db_keep_tail(struct db *db, size_t bytes_max);

@@ -57,8 +57,6 @@ uint64_t db_merged(const struct db *db) { return db->merged; }
 
 uint64_t db_wanted(const struct db *db) { return db->want_sync; }
 
-bool db_stuck(const struct db *db) { return db->stuck; }
-
 void db_keep_tail(struct db *db, size_t bytes_max) { tail_limit(&db->tail, bytes_max); }
 
 struct tail_record *db_recent(const struct db *db, uint64_t index)

@@ -74,11 +74,19 @@ static bool spread(void *arg)
 	return v->r != NULL && replicate_size(v->r) > 1;
 }
 
+static bool yields(void *arg)
+{
+	const struct serve *v = arg;
+
+	return v->r != NULL && replicate_yields(v->r);
+}
+
 static PARKS int enter(struct serve *v, struct db *db, uint64_t epoch, struct err_note *note)
 {
 	const struct serve_guest *g = v->opts.guest;
 	struct shard_opts o = { .slab_bytes = v->opts.slab_bytes, .epoch = epoch,
 		.spread = spread,
+		.yields = yields,
 		.arg = v };
 	int rc = shard_open(v->sys, db, &o, &v->sh, note);
 

@@ -43,19 +43,31 @@ void replicate_fail(struct replicate *r, int rc, const struct err_note *note)
 		r->calls.failed(r->arg, rc, note);
 }
 
+/* One for which all disks are full is not handed round and round. */
+static bool may_yield(const struct replicate *r)
+{
+	return r->lent && !r->stopped && db_room(r->db) == E_FULL && r->core.handing == 0 &&
+	       (r->yielded_ns == 0 || r->core.now_ns - r->yielded_ns >= REPLICATE_YIELD_NS);
+}
+
+/* Once for each time, however often it is tried. */
+static void say_full(struct replicate *r, bool full)
+{
+	if (full && !r->full)
+		sys_log(r->sys, r->core.n_peers > 0
+			? "wadi: the disk under the metadata is full: other nodes go on; make room "
+			  "on it, and this one follows"
+			: "wadi: the disk under the metadata is full: only deletes are taken");
+	r->full = full;
+}
+
 /* Another one may have room where this one has none. */
 static void watch_room(struct replicate *r)
 {
-	uint64_t now_ns = r->core.now_ns;
-
-	if (!r->lent || r->stopped || !db_stuck(r->db)) {
-		r->stuck_ns = 0;
-	} else if (r->stuck_ns == 0) {
-		r->stuck_ns = now_ns;
-	} else if (now_ns - r->stuck_ns >= REPLICATE_STUCK_NS && r->core.handing == 0 &&
-		   replicate_handover(r, 0) == 0) {
+	say_full(r, !r->installing && r->db != NULL && db_room(r->db) == E_FULL);
+	if (may_yield(r) && replicate_handover(r, 0) == 0) {
 		sys_reached(r->sys, "replicate: hands over for want of room");
-		r->stuck_ns = now_ns;
+		r->yielded_ns = r->core.now_ns;
 	}
 }
 
@@ -356,6 +368,11 @@ int replicate_handover(struct replicate *r, uint64_t to_id)
 		return E_NOTFOUND;
 	replicate_step(r, &ev);
 	return 0;
+}
+
+bool replicate_yields(const struct replicate *r)
+{
+	return r->core.handing != 0 || (may_yield(r) && heir_of(r) != 0);
 }
 
 static PARKS int give_over(struct replicate *r, uint64_t until_ns)

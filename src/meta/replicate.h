@@ -71,6 +71,8 @@ PARKS void replicate_on_copy(struct replicate *r, struct rpc_request *req);
 bool replicate_may_read(struct replicate *r);
 /* Parks until what was read at read_ns may be answered.  E_NOTPRIMARY, E_TIMEOUT, E_CANCELED. */
 PARKS int replicate_read_settle(struct replicate *r, uint64_t read_ns, uint64_t until_ns);
+/* It leads on a disk that is full, and is about to hand over to one that may have room. */
+bool replicate_yields(const struct replicate *r);
 /* So many members the set is to have, as last read. */
 uint32_t replicate_size(const struct replicate *r);
 /* The address of the one that leads as far as is known here; "" when it is not. */

@@ -29,7 +29,7 @@ enum {
 #define REPLICATE_NODES_NS    SYS_SEC         /* the list of nodes is read so often */
 #define REPLICATE_FULL_NS     (100 * SYS_MS)  /* a full disk is tried again */
 #define REPLICATE_LEAVE_NS    (300 * SYS_MS)  /* to be let out of the set */
-#define REPLICATE_STUCK_NS    (500 * SYS_MS)  /* a leader without room for a record hands over */
+#define REPLICATE_YIELD_NS    (10 * SYS_SEC)  /* between two hand-overs of one with a full disk */
 #define REPLICATE_ALONE_TICK_NS (100 * SYS_MS)
 #define SAY_DATA_NS           (5 * SYS_SEC)   /* for the data behind a message to come */
 #define PEER_CONNECT_NS       (500 * SYS_MS)
@@ -109,7 +109,8 @@ struct replicate {
 	struct replica core;
 	struct replica_limits limits;
 	bool stepping, ended, said_nobody;
-	uint64_t stuck_ns; /* since when a record waits for room on the disk; 0: none does */
+	bool full;           /* has said that its disk is */
+	uint64_t yielded_ns; /* when it last handed over for want of room; 0: never */
 
 	/* rows and log */
 	struct db *db; /* NULL: its log is rotten, or is being replaced */

@@ -16,10 +16,13 @@ int shard_may_free(const struct shard *sh, struct shard_call *c)
 
 int shard_writable(const struct shard *sh, struct shard_call *c)
 {
-	if (sh->failed == 0 && db_room(sh->db) == E_FULL && !answer_known(c))
-		return err_set(&c->note, E_FULL,
-			"the disk under the metadata is full: only deletes are taken");
-	return shard_may_free(sh, c);
+	if (sh->failed != 0 || db_room(sh->db) != E_FULL || answer_known(c))
+		return shard_may_free(sh, c);
+	if (sh->opts.yields != NULL && sh->opts.yields(sh->opts.arg))
+		return err_set(&c->note, E_BUSY,
+			"the disk under the metadata is full: another node takes over");
+	return err_set(&c->note, E_FULL,
+		"the disk under the metadata is full: only deletes are taken");
 }
 
 void shard_want_sync(struct shard *sh, struct shard_call *c)

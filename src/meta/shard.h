@@ -31,6 +31,9 @@ struct shard_opts {
 	 * what is in memory is moved, a bounded part a turn, until none is (shard_status.slab).
 	 * Asked at the start and twice a second.  Must not park.  NULL: they do not. */
 	bool (*spread)(void *arg);
+	/* The disk under the metadata is full: whether another replica is about to lead instead, so
+	 * that whoever writes asks again.  Must not park.  NULL: none is. */
+	bool (*yields)(void *arg);
 	void *arg;
 };
 #define SHARD_SLAB_BYTES_DEFAULT (UINT64_C(1) << 30)
