@@ -91,6 +91,7 @@ PARKS static int look(struct dialog *se, enum route_how how, const char *except,
 		se->answered = 0;
 	}
 	se->conn = conn;
+	se->n_conns++;
 	se->job = ok.job;
 	se->greeted = true;
 	waitq_wake_all(&se->asked);
@@ -120,14 +121,14 @@ PARKS static int connect_locked(struct dialog *se, uint64_t until_ns, struct err
 
 /* ---- silence ---- */
 /* (S4) */
-PARKS static bool look_elsewhere(struct dialog *se, struct rpc_conn *conn)
+PARKS static bool look_elsewhere(struct dialog *se, uint64_t nth)
 {
 	uint64_t until_ns = sys_after(se->sys, DIALOG_LOOK_MS * SYS_MS);
 	bool found = false;
 
 	if (fiber_lock(&se->connecting, until_ns) < 0)
 		return false;
-	if (se->conn == conn)
+	if (se->conn != NULL && se->n_conns == nth)
 		found = look(se, ROUTE_ONCE, se->at, until_ns, NULL) == 0;
 	fiber_unlock(&se->connecting);
 	if (found)
@@ -136,40 +137,41 @@ PARKS static bool look_elsewhere(struct dialog *se, struct rpc_conn *conn)
 }
 
 /* Whether it still is the one that is asked, and nothing came from it. */
-static bool is_still(const struct dialog *se, const struct rpc_conn *conn, uint64_t heard)
+static bool is_still(const struct dialog *se, uint64_t nth, uint64_t heard)
 {
-	return se->conn == conn && se->n_asking > 0 && rpc_conn_open(conn) &&
-		rpc_conn_heard(conn) == heard;
+	return se->conn != NULL && se->n_conns == nth && se->n_asking > 0 &&
+		rpc_conn_open(se->conn) && rpc_conn_heard(se->conn) == heard;
 }
 
-static bool is_slow(const struct dialog *se, const struct rpc_conn *conn)
+static bool is_slow(const struct dialog *se, uint64_t nth)
 {
 	uint64_t now_ns = loop_now_ns(sys_loop(se->sys));
 
-	return se->conn == conn && se->n_changing > 0 && rpc_conn_open(conn) &&
-		now_ns - se->changed_ns > DIALOG_SLOW_MS * SYS_MS;
+	return se->conn != NULL && se->n_conns == nth && se->n_changing > 0 &&
+		rpc_conn_open(se->conn) && now_ns - se->changed_ns > DIALOG_SLOW_MS * SYS_MS;
 }
 
 /* One look at the connection: notices when it falls silent or gets nothing done, and then looks
  * elsewhere until that is over or it is left. */
-PARKS static void listen_to(struct dialog *se, struct rpc_conn *conn)
+PARKS static void listen_to(struct dialog *se)
 {
 	struct rpc_call ping = { .op = OP_ping, .plain = true, .msg = &(struct msg_ping){ } };
-	uint64_t heard = rpc_conn_heard(conn), pause_ns = DIALOG_PAUSE_MS * SYS_MS;
+	uint64_t nth = se->n_conns, heard = rpc_conn_heard(se->conn);
+	uint64_t pause_ns = DIALOG_PAUSE_MS * SYS_MS;
 	struct msg_ok ok;
 
 	if (fiber_sleep(sys_after(se->sys, DIALOG_QUIET_MS * SYS_MS)) < 0)
 		return;
-	if (is_slow(se, conn)) {
+	if (is_slow(se, nth)) {
 		pause_ns = DIALOG_SLOW_MS * SYS_MS;
-	} else if (is_still(se, conn, heard)) {
-		(void)rpc_ask(conn, &ping, OP_ok, &ok,
+	} else if (is_still(se, nth, heard)) {
+		(void)rpc_ask(se->conn, &ping, OP_ok, &ok,
 			sys_after(se->sys, DIALOG_PING_MS * SYS_MS), NULL);
 		rpc_call_fini(&ping);
 	} else {
 		return;
 	}
-	while ((is_still(se, conn, heard) || is_slow(se, conn)) && !look_elsewhere(se, conn)) {
+	while ((is_still(se, nth, heard) || is_slow(se, nth)) && !look_elsewhere(se, nth)) {
 		if (fiber_sleep(sys_after(se->sys, pause_ns)) < 0)
 			return;
 		pause_ns = pause_ns * 2 < DIALOG_PAUSE_MS_MAX * SYS_MS ? pause_ns * 2
@@ -186,7 +188,7 @@ PARKS static int watch_run(void *arg)
 		if (se->n_asking == 0 || se->conn == NULL)
 			(void)waitq_wait(&se->asked, FOREVER);
 		else
-			listen_to(se, se->conn);
+			listen_to(se);
 	return 0;
 }
 
@@ -237,12 +239,12 @@ static void number_give_back(struct dialog *se, uint64_t number)
 }
 
 /* It leads no more, and may have said who does. */
-PARKS static void leave(struct dialog *se, struct rpc_conn *conn, const char *hint,
+PARKS static void leave(struct dialog *se, uint64_t nth, const char *hint,
 	uint64_t until_ns)
 {
 	if (fiber_lock(&se->connecting, until_ns) < 0)
 		return;
-	if (se->conn == conn) {
+	if (se->conn != NULL && se->n_conns == nth) {
 		sys_reached(se->sys, "left one that leads no more");
 		drop(se);
 		if (hint[0] != '\0')
@@ -255,7 +257,7 @@ PARKS static void leave(struct dialog *se, struct rpc_conn *conn, const char *hi
 PARKS static int ask_once(struct dialog *se, struct ask *a, uint64_t number, void *ret_reply,
 	uint64_t until_ns, bool *ret_sent, bool *ret_answered, struct err_note *note)
 {
-	struct rpc_conn *conn = se->conn;
+	uint64_t nth = se->n_conns;
 	char hint[SYS_ADDR_MAX] = "";
 	int rc;
 
@@ -268,7 +270,7 @@ PARKS static int ask_once(struct dialog *se, struct ask *a, uint64_t number, voi
 		se->changed_ns = loop_now_ns(sys_loop(se->sys));
 	if (se->n_asking++ == 0)
 		watch(se);
-	rc = rpc_ask(conn, &a->call, a->reply_op, ret_reply, until_ns, note);
+	rc = rpc_ask(se->conn, &a->call, a->reply_op, ret_reply, until_ns, note);
 	se->n_asking--;
 	se->n_changing -= a->changes;
 	a->call.ret_hint = NULL;
@@ -278,7 +280,7 @@ PARKS static int ask_once(struct dialog *se, struct ask *a, uint64_t number, voi
 	if (*ret_answered && rc == E_NOTPRIMARY) {
 		/* It may have begun it before it knew. */
 		*ret_answered = false;
-		leave(se, conn, hint, until_ns);
+		leave(se, nth, hint, until_ns);
 	}
 	*ret_sent |= !*ret_answered;
 	return rc;

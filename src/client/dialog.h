@@ -42,6 +42,7 @@ struct dialog {
 	uint8_t token[64], key[64];
 	char name[256];
 	struct rpc_conn *conn;       /* NULL while there is none */
+	uint64_t n_conns;            /* so far: which one conn is, for addresses come again */
 	struct fiber_lock connecting;
 	const struct rpc_service *svc; /* what the server may ask; NULL: nothing */
 	bool wait;                   /* try to connect until the deadline, the first time too */

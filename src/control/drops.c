@@ -22,39 +22,39 @@ struct batch {
 };
 
 /* Whether the connection is still the one on which the server registered. */
-static PARKS int ask(struct server *s, struct rpc_conn *conn, uint16_t op, const void *msg)
+static PARKS int ask(struct server *s, uint64_t number, uint16_t op, const void *msg)
 {
 	struct rpc_call call = { .op = op, .plain = true, .msg = msg };
 	struct msg_ok ok;
 	struct err_note note;
 	int rc;
 
-	if (s->conn != conn)
+	if (s->conn == NULL || s->conn_number != number)
 		return E_CLOSED;
-	rc = rpc_ask(conn, &call, OP_ok, &ok, sys_after(s->ctl->sys, ANSWER_MS * SYS_MS), &note);
+	rc = rpc_ask(s->conn, &call, OP_ok, &ok, sys_after(s->ctl->sys, ANSWER_MS * SYS_MS), &note);
 	rpc_call_fini(&call);
 	return rc;
 }
 
-static PARKS int send_extents(struct server *s, struct rpc_conn *conn, struct wire_list_builder *l)
+static PARKS int send_extents(struct server *s, uint64_t number, struct wire_list_builder *l)
 {
 	struct msg_extent_drop m = { .epoch = shard_epoch(s->ctl->sh),
 		.extents = wire_list_end(l) };
 
-	return l->n == 0 ? 0 : ask(s, conn, OP_extent_drop, &m);
+	return l->n == 0 ? 0 : ask(s, number, OP_extent_drop, &m);
 }
 
-static PARKS int send_egroups(struct server *s, struct rpc_conn *conn, struct wire_list_builder *l)
+static PARKS int send_egroups(struct server *s, uint64_t number, struct wire_list_builder *l)
 {
 	struct msg_egroup_drop m = { .epoch = shard_epoch(s->ctl->sh),
 		.egroups = wire_list_end(l) };
 
-	return l->n == 0 ? 0 : ask(s, conn, OP_egroup_drop, &m);
+	return l->n == 0 ? 0 : ask(s, number, OP_egroup_drop, &m);
 }
 
-static PARKS int send_all(struct server *s, struct rpc_conn *conn, struct batch *b)
+static PARKS int send_all(struct server *s, uint64_t number, struct batch *b)
 {
-	uint16_t version = rpc_conn_version(conn);
+	uint16_t version = rpc_conn_version(s->conn);
 	struct wire_list_builder l = wire_list_begin(b->room, sizeof b->room, version);
 	bool fits;
 	int rc = 0;
@@ -67,14 +67,14 @@ static PARKS int send_all(struct server *s, struct rpc_conn *conn, struct batch 
 
 			if (l.n < BATCH && sub_extent_id_add(&l, &id))
 				continue;
-			rc = send_extents(s, conn, &l);
+			rc = send_extents(s, number, &l);
 			l = wire_list_begin(b->room, sizeof b->room, version);
 			fits = sub_extent_id_add(&l, &id);
 			check(fits);
 		}
 	}
 	if (rc == 0)
-		rc = send_extents(s, conn, &l);
+		rc = send_extents(s, number, &l);
 	l = wire_list_begin(b->room, sizeof b->room, version);
 	for (uint32_t i = 0; rc == 0 && i < b->n; i++) {
 		struct sub_extent_id id = { .egroup = b->drops[i].egroup };
@@ -82,7 +82,7 @@ static PARKS int send_all(struct server *s, struct rpc_conn *conn, struct batch 
 		fits = b->drops[i].count > 0 || sub_extent_id_add(&l, &id);
 		check(fits);
 	}
-	return rc == 0 ? send_egroups(s, conn, &l) : rc;
+	return rc == 0 ? send_egroups(s, number, &l) : rc;
 }
 
 static PARKS int settle(struct server *s, const struct batch *b)
@@ -104,19 +104,19 @@ static PARKS int settle(struct server *s, const struct batch *b)
 /* One round: false when there was nothing to do. */
 static PARKS bool drop_some(struct server *s, struct batch *b)
 {
-	struct rpc_conn *conn = s->conn;
+	uint64_t number = s->conn_number;
 	int rc;
 
-	if (conn == NULL || shard_failed(s->ctl->sh) != 0)
+	if (s->conn == NULL || shard_failed(s->ctl->sh) != 0)
 		return false;
 	b->n = large_drops_take(s->ctl->sh, s->id, b->drops, BATCH);
 	if (b->n == 0)
 		return false;
 	rc = settle(s, b);
-	if (rc == 0 && s->conn != conn) /* lost meanwhile, and freed */
+	if (rc == 0 && (s->conn == NULL || s->conn_number != number)) /* lost meanwhile */
 		rc = E_CLOSED;
 	if (rc == 0)
-		rc = send_all(s, conn, b);
+		rc = send_all(s, number, b);
 	if (rc == 0)
 		rc = shard_failed(s->ctl->sh); /* then whoever leads next sends them again */
 	if (rc == 0) {
