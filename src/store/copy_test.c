@@ -298,8 +298,8 @@ TEST(replaced)
 /* Whatever is wrong with the others, it is bad here, and that is what is said. */
 static int stays_run(struct sys *s, void *arg)
 {
+	static struct asking a;
 	struct store_status st;
-	struct asking a;
 
 	begin(s);
 	put_both(FLASH);
