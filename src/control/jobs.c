@@ -213,8 +213,11 @@ uint8_t job_tiers(void *arg, uint64_t job, uint8_t ret_tiers[TIER_COUNT])
 	struct hints h = { .latency = LATENCY_ANY };
 
 	if (j != NULL)
-		h = (struct hints){ j->row.latency, j->row.tiers, j->row.lambdas,
-			j->row.capacity_bytes, j->row.bandwidth_bps };
+		h = (struct hints){ .latency = j->row.latency,
+			.tiers = j->row.tiers,
+			.lambdas = j->row.lambdas,
+			.capacity_bytes = j->row.capacity_bytes,
+			.bandwidth_bps = j->row.bandwidth_bps };
 	tiers_have(ctl, have);
 	for (int t = 0; t < TIER_COUNT; t++)
 		have[t].bandwidth_bps = have[t].devices * device_bps[t];
