@@ -95,6 +95,56 @@ class Survival(HouseTest):
         print(load.judge())
 
 
+# Says, for each member of etcd and each of its doors, which of some questions it answered to whom.
+KNOCK = """import http.client, json, socket, ssl, sys
+def ask(where, how, cert, method, path, body):
+    host, port = where.rsplit(":", 1)
+    try:
+        if how == "plain":
+            c = http.client.HTTPConnection(host, int(port), timeout=5)
+        else:
+            tls = ssl.create_default_context()
+            tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+            if cert:
+                tls.load_cert_chain(*cert)
+            c = http.client.HTTPSConnection(host, int(port), timeout=5, context=tls)
+        c.request(method, path, body)
+        return c.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+for who, how, cert, where, *question in json.load(sys.stdin):
+    if ask(where, how, cert, *question):
+        print(who, where, question[1])
+"""
+
+
+def knock(cluster, members):
+    """What strangers get out of the etcd of these nodes, and how often who has the key gets it."""
+    asks = [("POST", "/v3/" + path, body) for path, body in (
+        ("kv/range", '{"key": "L3dhZGkv", "range_end": "L3dhZGkw"}'),
+        ("kv/put", '{"key": "L3N0cmFuZ2Vy", "value": "eA=="}'), ("cluster/member/list", "{}"),
+        ("maintenance/alarm", '{"action": "GET"}'))]
+    data = cluster.nodes[0].data
+    insider = [os.path.join(data, "etcd-client.crt"), os.path.join(data, "etcd.key")]
+    strangers = {"plain": ("plain", None), "bare": ("tls", None)}
+    if cluster.authority:
+        folder = os.path.join(cluster.house.folder, "client")
+        strangers["client"] = ("tls", [os.path.join(folder, f"wadi.{x}") for x in ("crt", "key")])
+    questions = []
+    for node in members:
+        with open(os.path.join(node.data, "cluster")) as f:
+            words = next(line.split() for line in f if line.startswith("etcd "))
+        client, peer = (url.split("//")[1] for url in words[2:4])
+        for who, how in strangers.items():
+            questions += [(who, *how, client, *ask) for ask in asks]
+            questions.append((who, *how, peer, "GET", "/members", ""))
+        questions += [("insider", "tls", insider, client, *ask) for ask in asks]
+    said = subprocess.run([*cluster.outside, sys.executable, "-c", KNOCK], check=True, timeout=60,
+                          input=json.dumps(questions), capture_output=True, text=True).stdout
+    let_in = [line for line in said.splitlines() if not line.startswith("insider ")]
+    return let_in, len(said.splitlines()) - len(let_in)
+
+
 class Ways(HouseTest):
     """Other ways to a cluster, and out of it again."""
 
@@ -112,6 +162,7 @@ class Ways(HouseTest):
     def test_with_certificates_and_a_fourth_that_stores(self):
         cluster = self.furnish(3, hosts=4, tls=True)
         cluster.whole()
+        self.assertEqual(knock(cluster, cluster.nodes), ([], 12))
         client = cluster.puppet()
         client("bucket", "b")
         client("put", "b", "k", 100, 7)
@@ -136,6 +187,7 @@ class Ways(HouseTest):
     def test_nodes_leave(self):
         cluster = self.furnish(3, hosts=4)
         cluster.whole()
+        self.assertEqual(knock(cluster, cluster.nodes), ([], 12))
         cluster.grow()
         until("the fourth stores", lambda: len(cluster.status()["servers"]) == 4)
         client = cluster.puppet()

@@ -86,6 +86,12 @@ void token_cap_key(const uint8_t key[TOKEN_KEY_BYTES], uint32_t id,
 	sum(key, "wadi-ext", id, 0, ret_key);
 }
 
+void token_etcd_seed(const uint8_t key[TOKEN_KEY_BYTES], enum token_etcd what,
+	uint8_t ret_seed[TOKEN_KEY_BYTES])
+{
+	sum(key, "wadi-etc", what, 0, ret_seed);
+}
+
 size_t token_admin(const uint8_t key[TOKEN_KEY_BYTES], char ret_text[TOKEN_CHARS_MAX])
 {
 	hex_put(key, TOKEN_KEY_BYTES, ret_text);
@@ -145,6 +151,18 @@ int token_read(const uint8_t key[TOKEN_KEY_BYTES], struct bytes text, struct tok
 	if (!same)
 		return E_DENIED;
 	*ret_token = (struct token){ .admin = true };
+	return 0;
+}
+
+int token_key_read(const char *text, uint8_t ret_key[TOKEN_KEY_BYTES])
+{
+	uint8_t key[TOKEN_KEY_BYTES];
+
+	if (strlen(text) != 2 * TOKEN_KEY_BYTES ||
+		!hex_get((const uint8_t *)text, TOKEN_KEY_BYTES, key))
+		return E_INVALID;
+	memcpy(ret_key, key, sizeof key);
+	OPENSSL_cleanse(key, sizeof key);
 	return 0;
 }
 

@@ -22,6 +22,12 @@ enum {
  * then synced.  E_INVALID: the file holds something else. */
 PARKS int token_key_load(struct sys *s, const char *path, uint8_t ret_key[TOKEN_KEY_BYTES],
 	struct err_note *note);
+/* The key from its 64 digits.  E_INVALID. */
+int token_key_read(const char *text, uint8_t ret_key[TOKEN_KEY_BYTES]);
+/* The secrets of which the certificates of the cluster's etcd are made. */
+enum token_etcd { TOKEN_ETCD_AUTHORITY, TOKEN_ETCD_MEMBER };
+void token_etcd_seed(const uint8_t key[TOKEN_KEY_BYTES], enum token_etcd what,
+	uint8_t ret_seed[TOKEN_KEY_BYTES]);
 /* A key of capabilities, by its number: storage servers get it, and can make neither tokens nor
  * other keys from it. */
 void token_cap_key(const uint8_t key[TOKEN_KEY_BYTES], uint32_t id,

@@ -111,6 +111,27 @@ static void cap_key_is_another(void **state)
 	assert_int_equal(token_read(key, bytes_of(text, token_job(cap, 1, 1, text)), &t), E_DENIED);
 }
 
+static void etcd_seeds_are_others(void **state)
+{
+	uint8_t authority[TOKEN_KEY_BYTES], member[TOKEN_KEY_BYTES], again[TOKEN_KEY_BYTES];
+	char text[TOKEN_CHARS_MAX + 1] = "";
+
+	token_etcd_seed(key, TOKEN_ETCD_AUTHORITY, authority);
+	token_etcd_seed(key, TOKEN_ETCD_MEMBER, member);
+	assert_memory_not_equal(authority, key, sizeof authority);
+	assert_memory_not_equal(authority, member, sizeof authority);
+	token_cap_key(key, TOKEN_ETCD_AUTHORITY, again);
+	assert_memory_not_equal(authority, again, sizeof authority);
+	/* the key as nodes keep it gives the same ones */
+	token_admin(key, text);
+	assert_int_equal(token_key_read(text, again), 0);
+	assert_memory_equal(again, key, sizeof again);
+	text[5] = 'G';
+	assert_int_equal(token_key_read(text, again), E_INVALID);
+	assert_int_equal(token_key_read("", again), E_INVALID);
+	assert_memory_equal(again, key, sizeof again);
+}
+
 /* ---- the file ---- */
 static int file_main(struct sys *s, void *arg)
 {
@@ -153,6 +174,7 @@ int main(void)
 		cmocka_unit_test(is_not_forged),
 		cmocka_unit_test(survives_nonsense),
 		cmocka_unit_test(cap_key_is_another),
+		cmocka_unit_test(etcd_seeds_are_others),
 		cmocka_unit_test(file_keeps_it),
 	};
 

@@ -429,7 +429,8 @@ int coord_etcd_endpoints(struct coord *c, const char *url, struct err_note *note
 	int rc = to == NULL ? err_set(note, E_NOMEM, "%s", err_text(E_NOMEM))
 			    : etcd_url_parse(url, to, note);
 
-	if (rc == 0 && (to->tls != e->url.tls || strcmp(to->prefix, e->url.prefix) != 0))
+	if (rc == 0 && (to->tls != e->url.tls || to->keyed != e->url.keyed ||
+			       strcmp(to->prefix, e->url.prefix) != 0))
 		rc = err_set(note, E_INVALID, "%s: not the same store", url);
 	if (rc == 0) {
 		memcpy(&e->url, to, sizeof *to);

@@ -11,6 +11,11 @@
 
 enum { ETCD_ENDPOINTS_MAX = 8, ETCD_MEMBERS_MAX = 16, ETCD_PEER_URL_MAX = 256 };
 
+/* Instead of etcds://: with certificates that are made of the cluster's key, not those of its
+ * hosts; so whoever keeps such a URL knows which to show. */
+#define ETCD_KEYED "etcds+key://"
+bool coord_etcd_keyed(const char *url);
+
 struct coord_etcd_opts {
 	/* etcd://HOST:PORT,HOST:PORT/PREFIX, or etcds:// for TLS.  Without a port 2379, without a
 	 * prefix "wadi": the keys are /PREFIX/shard/0 and so on. */

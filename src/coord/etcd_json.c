@@ -43,17 +43,22 @@ static bool endpoint_parse(const char *p, size_t len, char *ret_endpoint)
 	return true;
 }
 
+bool coord_etcd_keyed(const char *url)
+{
+	return strncmp(url, ETCD_KEYED, strlen(ETCD_KEYED)) == 0;
+}
+
 int etcd_url_parse(const char *url, struct etcd_url *u, struct err_note *note)
 {
 	const char *at = url;
 	size_t n;
 
 	memset(u, 0, sizeof *u);
-	if (strncmp(at, "etcds://", 8) == 0)
-		u->tls = true;
-	else if (strncmp(at, "etcd://", 7) != 0)
+	u->keyed = coord_etcd_keyed(url);
+	u->tls = u->keyed || strncmp(at, "etcds://", 8) == 0;
+	if (!u->tls && strncmp(at, "etcd://", 7) != 0)
 		goto bad;
-	at += u->tls ? 8 : 7;
+	at = strstr(at, "://") + 3;
 	for (;;) {
 		n = strcspn(at, ",/");
 		if (u->n_endpoints == ETCD_ENDPOINTS_MAX ||

@@ -16,7 +16,7 @@ enum {
 	ETCD_TOKEN_MAX = 1024,
 };
 struct etcd_url {
-	bool tls;
+	bool tls, keyed;
 	uint32_t n_endpoints;
 	char endpoints[ETCD_ENDPOINTS_MAX][ETCD_HOST_MAX]; /* HOST:PORT */
 	char prefix[ETCD_PREFIX_MAX];                      /* "/wadi/" */

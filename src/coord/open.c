@@ -44,11 +44,12 @@ PARKS static int open_etcd(struct sys *s, const struct coord_open_opts *o, const
 {
 	const char *path = o->login_file != NULL ? o->login_file
 						 : sys_getenv(s, "WADI_COORD_LOGIN");
-	struct coord_etcd_opts eo = { .url = url, .tls = o->tls };
+	bool keyed = coord_etcd_keyed(url);
+	struct coord_etcd_opts eo = { .url = url, .tls = keyed ? o->key_tls : o->tls };
 	char login[LOGIN_MAX] = "", *password = NULL;
 	int rc = 0;
 
-	if (path != NULL && path[0] != '\0') {
+	if (!keyed && path != NULL && path[0] != '\0') {
 		rc = login_read(s, path, login, &password, note);
 		eo.user = login;
 		eo.password = password;

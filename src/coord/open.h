@@ -6,10 +6,10 @@
 #include "sys/http.h"
 
 struct coord_open_opts {
-	/* "embedded:/DIR", or etcd://... and etcds://... as in etcd.h. */
+	/* "embedded:/DIR", or one of etcd.h. */
 	const char *url;
 	bool create; /* embedded: makes the file when it is missing */
-	struct sys_http_tls tls;
+	struct sys_http_tls tls, key_tls; /* the second one for ETCD_KEYED */
 	/* A file with one line USER:PASSWORD for etcd; NULL: the one that WADI_COORD_LOGIN names,
 	 * and without that etcd asks for none. */
 	const char *login_file;

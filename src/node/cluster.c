@@ -43,6 +43,11 @@ struct coord *cluster_etcd(struct cluster *cl)
 	return cl->moving ? coord_moving_at(cl->coord) : cl->coord;
 }
 
+bool cluster_keyed(const struct cluster *cl)
+{
+	return cluster_embedded(cl) || coord_etcd_keyed(cl->m.coord);
+}
+
 struct sys_http_tls cluster_tls(const struct cluster *cl)
 {
 	if (cl->o.cert[0] == '\0')
@@ -64,13 +69,25 @@ static void listen_url(const char *url, char ret_url[ETCD_PEER_URL_MAX])
 			colon);
 }
 
+int cluster_url_tls(char url[ETCD_PEER_URL_MAX])
+{
+	size_t len = strlen(url);
+
+	if (strncmp(url, "http://", 7) != 0)
+		return 0;
+	if (len + 2 > ETCD_PEER_URL_MAX)
+		return E_TOOBIG;
+	memmove(url + 5, url + 4, len - 3); /* with its NUL */
+	url[4] = 's';
+	return 0;
+}
+
 PARKS int cluster_etcd_start(struct cluster *cl, struct err_note *note)
 {
 	struct member *m = &cl->m;
 	char dir[WHERE_MAX], client[ETCD_PEER_URL_MAX], peer[ETCD_PEER_URL_MAX];
 	struct sys_http_tls tls = cluster_tls(cl);
-	/* a client's certificate makes nobody a member */
-	const char *nodes = tls.ca_file != NULL ? CERT_EVERY_NODE : NULL;
+	struct etcd_child_tls door = { tls.ca_file, tls.cert_file, tls.key_file, NULL };
 	struct etcd_child_opts o = { .name = m->etcd_name,
 		.data_dir = dir,
 		.client_url = m->etcd_client,
@@ -79,13 +96,21 @@ PARKS int cluster_etcd_start(struct cluster *cl, struct err_note *note)
 		.peer_listen = peer,
 		.initial_cluster = m->etcd_members[0] != '\0' ? m->etcd_members : NULL,
 		.joining = m->etcd_members[0] != '\0',
-		.client_tls = { tls.ca_file, tls.cert_file, tls.key_file, NULL },
-		.peer_tls = { tls.ca_file, tls.cert_file, tls.key_file, nodes },
+		.client_tls = door,
+		.peer_tls = door,
 		.heartbeat_ms = HEARTBEAT_MS,
 		.election_ms = ELECTION_MS };
 	int rc = where_join(cl->o.data, "etcd", dir, note);
 
 	if (rc < 0 || cl->child != NULL)
+		return rc;
+	if (cluster_keyed(cl))
+		o.client_tls = o.peer_tls = etcd_certs_member(&cl->certs);
+	else if (tls.ca_file != NULL) /* a client's certificate makes nobody a member */
+		o.peer_tls.allowed_host = CERT_EVERY_NODE;
+	if (cluster_keyed(cl))
+		rc = etcd_certs_write(cl->s, &cl->certs, cl->o.key, m->etcd_client, note);
+	if (rc < 0)
 		return rc;
 	if (strstr(m->etcd_client, "://") == NULL || strstr(m->etcd_peer, "://") == NULL)
 		return err_set(note, E_CORRUPT, "the URLs of its etcd are none");
@@ -136,8 +161,8 @@ int cluster_etcd_urls(struct sys *s, const char *addr, bool tls, char ret_client
 bool cluster_url(const struct cluster *cl, const struct coord_etcd_member *members, uint32_t n,
 	char ret_url[COORD_URL_MAX])
 {
-	size_t len = (size_t)snprintf(ret_url, COORD_URL_MAX, "%s://",
-		cl->o.cert[0] != '\0' ? "etcds" : "etcd");
+	size_t len = (size_t)snprintf(ret_url, COORD_URL_MAX, "%s", cluster_keyed(cl) ? ETCD_KEYED
+		: cl->o.cert[0] != '\0' ? "etcds://" : "etcd://");
 	uint32_t n_put = 0;
 
 	for (int own = 1; own >= 0; own--)
@@ -226,14 +251,19 @@ int cluster_edit(struct cluster *cl, uint64_t id, cluster_edit_fn *edit, void *a
 }
 
 /* ---- opening ---- */
-PARKS static int open_url(struct cluster *cl, const char *url, bool create, struct coord **ret_c,
+int cluster_open_url(struct cluster *cl, const char *url, bool create, struct coord **ret_c,
 	char *ret_url, struct err_note *note)
 {
 	struct coord_open_opts o = { .url = url,
 		.create = create,
 		.tls = cluster_tls(cl),
+		.key_tls = etcd_certs_client(&cl->certs),
 		.login_file = cl->o.login_file };
+	int rc = coord_etcd_keyed(url)
+		? etcd_certs_write(cl->s, &cl->certs, cl->o.key, cl->m.etcd_client, note) : 0;
 
+	if (rc < 0)
+		return rc;
 	return coord_open(cl->s, &o, ret_c, ret_url, note);
 }
 
@@ -246,7 +276,7 @@ PARKS static int open_own(struct cluster *cl, bool create, struct err_note *note
 
 	if (n >= (int)sizeof url)
 		return err_set(note, E_TOOBIG, "%s: too long a path", cl->o.meta_dir);
-	rc = open_url(cl, url, create, &c, opened, note);
+	rc = cluster_open_url(cl, url, create, &c, opened, note);
 	if (rc < 0)
 		return rc;
 	if (!coord_url_embedded(opened)) { /* a crash behind the move */
@@ -300,7 +330,7 @@ PARKS static int move_there(struct cluster *cl, struct err_note *note)
 
 	if (strncmp(cl->o.coord, "etcd", 4) != 0)
 		return err_set(note, E_INVALID, "--coord %s: not etcd://HOST:PORT", cl->o.coord);
-	rc = open_url(cl, cl->o.coord, false, &to, opened, note);
+	rc = cluster_open_url(cl, cl->o.coord, false, &to, opened, note);
 	if (rc < 0)
 		return rc;
 	rc = cluster_answers(cl, to, until_ns, note);
@@ -339,7 +369,7 @@ PARKS static int open_coord(struct cluster *cl, struct err_note *note)
 	char opened[COORD_URL_MAX];
 
 	if (cl->m.coord[0] != '\0')
-		return open_url(cl, cl->m.coord, false, &cl->coord, opened, note);
+		return cluster_open_url(cl, cl->m.coord, false, &cl->coord, opened, note);
 	if (cl->o.coord != NULL)
 		return move_there(cl, note);
 	if ((cl->o.roles & NODE_RUNS_META) == 0)
@@ -384,10 +414,13 @@ PARKS static int start(struct cluster *cl, struct err_note *note)
 		*was = cl->m;
 	for (int i = 0; i < 3 && rc == 0; i++)
 		rc = where_join(cl->o.cert, names[i], cl->tls_path[i], note);
-	if (rc == 0 && cl->m.etcd_name[0] != '\0')
-		rc = cluster_etcd_start(cl, note);
+	if (rc == 0)
+		rc = etcd_certs_init(&cl->certs, cl->o.data, note);
 	if (rc == 0)
 		rc = open_coord(cl, note);
+	/* a cluster that was not founded to the end waits for who joins next */
+	if (rc == 0 && cl->m.etcd_name[0] != '\0' && !cluster_embedded(cl))
+		rc = cluster_etcd_start(cl, note);
 	if (rc == 0)
 		rc = take_id(cl, note);
 	if (rc == 0 && memcmp(was, &cl->m, sizeof *was) != 0 &&

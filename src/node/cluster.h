@@ -47,4 +47,6 @@ const struct rpc_op *cluster_ops(size_t *ret_n);
 PARKS int cluster_etcd_urls(struct sys *s, const char *addr, bool tls,
 	char ret_client[ETCD_PEER_URL_MAX], char ret_peer[ETCD_PEER_URL_MAX],
 	struct err_note *note);
+/* "http://" becomes "https://".  E_TOOBIG. */
+int cluster_url_tls(char url[ETCD_PEER_URL_MAX]);
 #endif

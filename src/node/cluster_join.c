@@ -74,6 +74,10 @@ static int decode(struct join *j, const struct rpc_request *r)
 		return err_set(&j->note, E_INVALID, tls
 			? "this cluster speaks TLS: the new node needs certificates"
 			: "this cluster does not speak TLS: the new node must say --insecure");
+	/* etcd does in any case, where it is the cluster's own */
+	if (cluster_keyed(cl) &&
+		(cluster_url_tls(j->etcd_client) < 0 || cluster_url_tls(j->etcd_peer) < 0))
+		return err_set(&j->note, E_INVALID, "the request to join cannot be read");
 	return 0;
 }
 
@@ -81,7 +85,6 @@ static int decode(struct join *j, const struct rpc_request *r)
 PARKS static int open_first(struct join *j, struct coord **ret_c)
 {
 	struct cluster *cl = j->cl;
-	struct coord_open_opts o = { .url = j->url, .tls = cluster_tls(cl) };
 	struct coord_etcd_member self = { .id = 1 };
 	int rc;
 
@@ -89,7 +92,7 @@ PARKS static int open_first(struct join *j, struct coord **ret_c)
 	memcpy(self.client_url, cl->m.etcd_client, sizeof self.client_url);
 	if (!cluster_url(cl, &self, 1, j->url))
 		return err_set(&j->note, E_INVALID, "%.100s is no URL", cl->m.etcd_client);
-	rc = coord_open(cl->s, &o, ret_c, j->url, &j->note);
+	rc = cluster_open_url(cl, j->url, false, ret_c, j->url, &j->note);
 	if (rc < 0)
 		return rc;
 	rc = cluster_answers(cl, *ret_c, j->until_ns, &j->note);
@@ -109,8 +112,8 @@ PARKS static int found_cluster(struct join *j)
 			"this node is reached on its own machine only: start it with "
 			"--listen HOST");
 	if (cl->m.etcd_name[0] == '\0') {
-		rc = cluster_etcd_urls(cl->s, cl->addr, cl->o.cert[0] != '\0', cl->m.etcd_client,
-			cl->m.etcd_peer, &j->note);
+		rc = cluster_etcd_urls(cl->s, cl->addr, true, cl->m.etcd_client, cl->m.etcd_peer,
+			&j->note);
 		if (rc < 0)
 			return rc;
 		snprintf(cl->m.etcd_name, sizeof cl->m.etcd_name, "wadi-1");

@@ -6,6 +6,7 @@
 #include "control/control.h"
 #include "coord/etcd_child.h"
 #include "node/cluster.h"
+#include "node/etcd_certs.h"
 
 struct cluster {
 	struct sys *s;
@@ -22,11 +23,16 @@ struct cluster {
 	uint32_t n_edits; /* of rows of nodes, made here: what was read before is old */
 	bool kicked, row_done, moving, published;
 	char tls_path[3][WHERE_MAX]; /* ca, certificate, key; of o.cert */
+	struct etcd_certs certs;
 };
 
 bool cluster_embedded(const struct cluster *cl); /* coord is a file of this node */
 struct coord *cluster_etcd(struct cluster *cl);  /* coord_etcd_open()'s, NULL while embedded */
 struct sys_http_tls cluster_tls(const struct cluster *cl); /* all NULL without certificates */
+/* Its etcd lets in who has the key (not one of its user's, nor an earlier version's). */
+bool cluster_keyed(const struct cluster *cl);
+PARKS int cluster_open_url(struct cluster *cl, const char *url, bool create, struct coord **ret_c,
+	char *ret_url, struct err_note *note);
 PARKS int cluster_etcd_start(struct cluster *cl, struct err_note *note);
 /* Until the store behind c answers reads. */
 PARKS int cluster_answers(

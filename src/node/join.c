@@ -117,6 +117,9 @@ PARKS static int remember(struct joining *j, const struct msg_join_ok *ok, struc
 	if (m->etcd_name[0] != '\0') {
 		memcpy(m->etcd_client, j->client, sizeof m->etcd_client);
 		memcpy(m->etcd_peer, j->peer, sizeof m->etcd_peer);
+		if (coord_etcd_keyed(m->coord) && (cluster_url_tls(m->etcd_client) < 0 ||
+				cluster_url_tls(m->etcd_peer) < 0))
+			return err_set(note, E_TOOBIG, "%s: too long a URL", j->client);
 	}
 	if (strncmp(j->addr, "unix:", 5) != 0) {
 		snprintf(m->seeds[0], sizeof m->seeds[0], "%s", j->addr);

@@ -82,6 +82,27 @@ static bool extend(X509 *x, X509 *issuer, int nid, const char *value)
 	return ok;
 }
 
+/* Two certificates of one seed are told apart by whom they are for. */
+static bool serial_make(const struct cert_ask *a, unsigned char ret_number[SERIAL_BYTES])
+{
+	char text[CERT_NAME_MAX + CERT_HOSTS_MAX + 16];
+	unsigned char sum[EVP_MAX_MD_SIZE];
+	unsigned len = 0;
+	int n;
+
+	if (a->seed == NULL)
+		return RAND_bytes(ret_number, SERIAL_BYTES) == 1;
+	n = snprintf(text, sizeof text, "%d %s %s", (int)a->role, a->name,
+		a->role == CERT_NODE ? a->hosts : "");
+	check(n > 0);
+	check((size_t)n < sizeof text);
+	if (EVP_Digest(text, (size_t)n, sum, &len, EVP_sha256(), NULL) != 1)
+		return false;
+	memcpy(ret_number, sum, SERIAL_BYTES);
+	ret_number[SERIAL_BYTES - 1] |= 1; /* not zero */
+	return true;
+}
+
 static bool fill_head(X509 *x, EVP_PKEY *key, const struct cert_ask *a, X509 *issuer)
 {
 	X509_NAME *name = X509_get_subject_name(x);
@@ -89,7 +110,7 @@ static bool fill_head(X509 *x, EVP_PKEY *key, const struct cert_ask *a, X509 *is
 	BIGNUM *serial;
 	bool ok;
 
-	if (RAND_bytes(number, sizeof number) != 1)
+	if (!serial_make(a, number))
 		return false;
 	number[0] &= 0x7f; /* positive */
 	serial = BN_bin2bn(number, sizeof number, NULL);
@@ -164,6 +185,20 @@ static EVP_PKEY *key_in(const char *pem)
 	return key;
 }
 
+static EVP_PKEY *key_make(const struct cert_ask *a)
+{
+	if (a->seed == NULL)
+		return EVP_EC_gen("P-256");
+	return EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, a->seed, CERT_SEED_BYTES);
+}
+
+static bool sign(X509 *x, EVP_PKEY *signer)
+{
+	/* Ed25519 hashes by itself */
+	return X509_sign(x, signer, EVP_PKEY_get_id(signer) == EVP_PKEY_ED25519
+			? NULL : EVP_sha256()) != 0;
+}
+
 int cert_make(const struct cert_ask *a, const struct cert_pem *ca, struct cert_pem *ret,
 	struct err_note *note)
 {
@@ -187,11 +222,10 @@ int cert_make(const struct cert_ask *a, const struct cert_pem *ca, struct cert_p
 		rc = err_set(note, E_INVALID, "the authority's certificate or key is damaged");
 	if (rc == 0) {
 		x = X509_new();
-		key = EVP_EC_gen("P-256");
+		key = key_make(a);
 		if (x == NULL || key == NULL || !fill_head(x, key, a, root ? x : issuer) ||
 			!fill_tail(x, a, root ? x : issuer, alt) ||
-			X509_sign(x, root ? key : signer, EVP_sha256()) == 0 ||
-			!write_pem(x, key, ret))
+			!sign(x, root ? key : signer) || !write_pem(x, key, ret))
 			rc = err_set(note, E_INVALID, "a certificate for %s cannot be made",
 				a->name);
 	}

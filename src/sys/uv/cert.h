@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cert.h: makes the keys and certificates that tls: addresses need, and reads them for people.
- * Works on memory only; OpenSSL draws the keys.  Blocks for as long as a signature takes. */
+ * Works on memory only; OpenSSL draws the keys, or makes them of a seed.  Blocks for as long as a
+ * signature takes. */
 #ifndef SYS_UV_CERT_H
 #define SYS_UV_CERT_H
 #include "base/err.h"
@@ -13,6 +14,7 @@ enum {
 	CERT_KEY_MAX = 1024,
 	CERT_NAME_MAX = 63,       /* bytes of a name: letters, digits, '.', '_', '-' */
 	CERT_HOSTS_MAX = 1024,    /* bytes of a list of hosts */
+	CERT_SEED_BYTES = 32,
 };
 /* An authority signs the others.  A node serves and calls, a client only calls. */
 enum cert_role { CERT_AUTHORITY, CERT_NODE, CERT_CLIENT };
@@ -26,9 +28,12 @@ struct cert_ask {
 	const char *name;         /* of the authority, node or client */
 	const char *hosts;        /* of a node: "HOST[,HOST...]", names and IP addresses; or NULL */
 	uint64_t from_s, until_s; /* Unix time */
+	/* CERT_SEED_BYTES of a secret: the key is Ed25519 and made of it.  The same ask, signed by
+	 * such an authority, always gives the same bytes.  NULL: drawn. */
+	const uint8_t *seed;
 };
-/* An elliptic key (P-256) and its certificate, signed by ca (NULL for an authority's).  E_INVALID:
- * the name, the hosts, or ca is no authority; E_TOOBIG. */
+/* An elliptic key (P-256 where it is drawn) and its certificate, signed by ca (NULL for an
+ * authority's).  E_INVALID: the name, the hosts, or ca is no authority; E_TOOBIG. */
 int cert_make(const struct cert_ask *a, const struct cert_pem *ca, struct cert_pem *ret,
 	struct err_note *note);
 void cert_wipe(struct cert_pem *p);

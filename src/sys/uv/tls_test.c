@@ -46,7 +46,7 @@ static void issue_for(const char *name, enum cert_role role, const struct cert_p
 	const struct cert_pem *trusts, int64_t from, int64_t until)
 {
 	struct cert_ask ask = { role, name, role == CERT_NODE ? hosts : NULL,
-		now_s() + (uint64_t)from, now_s() + (uint64_t)until };
+		now_s() + (uint64_t)from, now_s() + (uint64_t)until, NULL };
 	struct err_note note = { "" };
 	static struct cert_pem made;
 	int rc = cert_make(&ask, by, &made, &note);
@@ -84,7 +84,8 @@ static void use(struct sys *door, const char *name)
 
 static int setup_all(void **state)
 {
-	struct cert_ask ask = { CERT_AUTHORITY, "home", NULL, now_s() - 60, now_s() + 3600 };
+	struct cert_ask ask = { CERT_AUTHORITY, "home", NULL, now_s() - 60, now_s() + 3600,
+		NULL };
 
 	assert_non_null(mkdtemp(folder));
 	assert_int_equal(cert_make(&ask, NULL, &authority, NULL), 0);
@@ -727,7 +728,7 @@ static void test_new_certificates_while_connected(void **state) { run(rotate); }
 static void test_what_is_made_can_be_read(void **state)
 {
 	struct cert_ask ask = { CERT_NODE, "n-1.a_b", "db.example.org,10.0.0.7,fe80::1,h", 1000,
-		UINT64_C(4102444800) };
+		UINT64_C(4102444800), NULL };
 	struct err_note note = { "" };
 	static struct cert_pem made, other;
 	struct cert_facts f;
@@ -754,6 +755,32 @@ static void test_what_is_made_can_be_read(void **state)
 	assert_int_equal(made.key[0], 0);
 }
 
+static void test_a_seed_gives_the_same(void **state)
+{
+	static const uint8_t seeds[2][CERT_SEED_BYTES] = { { 1 }, { 2 } };
+	struct cert_ask ask = { CERT_AUTHORITY, "a", NULL, 0, UINT64_C(253402300799), seeds[0] };
+	static struct cert_pem tops[3], leafs[3];
+	struct cert_facts f;
+
+	for (int i = 0; i < 3; i++) {
+		ask = (struct cert_ask){ CERT_AUTHORITY, "a", NULL, 0, ask.until_s, seeds[i / 2] };
+		assert_int_equal(cert_make(&ask, NULL, &tops[i], NULL), 0);
+		ask = (struct cert_ask){ CERT_NODE, "n", hosts, 0, ask.until_s, seeds[1] };
+		assert_int_equal(cert_make(&ask, &tops[i], &leafs[i], NULL), 0);
+	}
+	assert_memory_equal(&tops[0], &tops[1], sizeof tops[0]);
+	assert_memory_equal(&leafs[0], &leafs[1], sizeof leafs[0]);
+	assert_string_not_equal(tops[0].key, tops[2].key);
+	assert_string_equal(leafs[0].key, leafs[2].key);
+	assert_string_not_equal(leafs[0].cert, leafs[2].cert);
+	assert_int_equal(cert_read(leafs[0].cert, leafs[0].key, &f, NULL), 0);
+	assert_true(f.key_fits);
+	assert_int_equal(f.until_s, ask.until_s);
+	ask.hosts = "another";
+	assert_int_equal(cert_make(&ask, &tops[0], &leafs[1], NULL), 0);
+	assert_string_not_equal(leafs[0].cert, leafs[1].cert);
+}
+
 static void test_names_that_cannot_be(void **state)
 {
 	static const char *const names[] = { "", "a b", "a,DNS:evil", "a/b", "a\nb",
@@ -763,12 +790,12 @@ static void test_names_that_cannot_be(void **state)
 	static struct cert_pem made;
 
 	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-		struct cert_ask ask = { CERT_CLIENT, names[i], NULL, 1, 2 };
+		struct cert_ask ask = { CERT_CLIENT, names[i], NULL, 1, 2, NULL };
 
 		assert_int_equal(cert_make(&ask, &authority, &made, NULL), E_INVALID);
 	}
 	for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
-		struct cert_ask ask = { CERT_NODE, "n", lists[i], 1, 2 };
+		struct cert_ask ask = { CERT_NODE, "n", lists[i], 1, 2, NULL };
 
 		assert_int_equal(cert_make(&ask, &authority, &made, NULL), E_INVALID);
 	}
@@ -797,6 +824,7 @@ int main(void)
 		DOOR(test_somebody_in_the_middle),
 		DOOR(test_new_certificates_while_connected),
 		cmocka_unit_test(test_what_is_made_can_be_read),
+		cmocka_unit_test(test_a_seed_gives_the_same),
 		cmocka_unit_test(test_names_that_cannot_be),
 	};
 
