@@ -7,15 +7,16 @@
 static void on_recall(void *arg, struct rpc_request *r)
 {
 	struct client *c = arg;
+	struct msg_grant_recall_ok ok;
 	struct msg_grant_recall m;
 
 	if (msg_grant_recall_get(r->body.p, r->body.len, r->version, &m) < 0) {
 		rpc_reply_error(r, E_CORRUPT, NULL, RPC_NOW);
 		return;
 	}
-	grants_recall(&c->grants, m.server);
+	ok.writes = grants_recall(&c->grants, m.server);
 	sys_reached(c->sys, "room returned before its server is emptied");
-	rpc_reply_ok(r, RPC_NOW);
+	rpc_reply(r, OP_grant_recall_ok, &ok, bytes_of(NULL, 0), RPC_NOW);
 }
 
 static const struct rpc_op asked_ops[] = { { OP_grant_recall, RPC_INLINE, on_recall } };

@@ -183,8 +183,10 @@ void grants_avoid(struct grants *gs, const struct peer *p)
 	}
 }
 
-void grants_recall(struct grants *gs, uint32_t server)
+bool grants_recall(struct grants *gs, uint32_t server)
 {
+	bool writes = false;
+
 	list_each(it, &gs->pools) {
 		struct pool *po = container_of(it, struct pool, link);
 
@@ -197,9 +199,12 @@ void grants_recall(struct grants *gs, uint32_t server)
 			for (uint32_t i = 0; i < pa->n_copies; i++)
 				pa->spoiled = pa->spoiled ||
 					peer_server(pa->copies[i].peer) == server;
+			writes = writes || (pa->spoiled && pa->n_open > 0);
 		}
+		writes = writes || po->asking;
 	}
 	grants_tidy(gs);
+	return writes;
 }
 
 /* One at a time for a pool; others wait and look again. */

@@ -9,7 +9,8 @@
  *
  * An egroup stays where its writers were told it is until their grants have ended: what they write
  * can be named only there.  A client that answers keeps what it is writing into for as long as it
- * takes; of one that does not, the grants are ended after RECALL_MS. */
+ * takes; of one that does not, the grants are ended after RECALL_MS, and at once those of which the
+ * client says that it knows of none: they, or their return, were lost on the way. */
 #include "control/own.h"
 #include "core/repair.h"
 #include <stdio.h>
@@ -20,8 +21,8 @@ enum {
 	GRANTS_STEP = 64,   /* ended in one turn */
 };
 
-/* Of clients that do not answer. */
-static void end_grants(struct control *ctl, uint32_t server)
+/* The grants of one session, or (0) of clients that do not answer. */
+static void end_grants(struct control *ctl, uint32_t server, uint64_t session)
 {
 	struct room *room = large_room_walks(ctl->sh);
 	struct shard_call c = { .sync = false };
@@ -32,13 +33,22 @@ static void end_grants(struct control *ctl, uint32_t server)
 		for (uint32_t i = 0; (grant = room_egroup_grant(room, egroup, i)) != 0; i++) {
 			struct room_grant_info info;
 
-			if (!room_grant_look(room, grant, &info) || recall_heard(ctl, info.session))
+			if (!room_grant_look(room, grant, &info) ||
+				(session == 0 ? recall_heard(ctl, info.session)
+					      : session != info.session))
 				continue;
 			sys_reached(ctl->sys, "grant ended, for its server is emptied");
 			large_grant_end(ctl->sh, &c, grant);
 			n++;
 			break; /* the list is another one now */
 		}
+}
+
+/* Nothing new is granted there, so what its client does not know of it never will. */
+void drain_unknown(struct control *ctl, uint32_t server, uint64_t session)
+{
+	if (shard_failed(ctl->sh) == 0 && large_server(ctl->sh, server)->drain)
+		end_grants(ctl, server, session);
 }
 
 static bool has_grants(const struct control *ctl, uint32_t server)
@@ -72,7 +82,7 @@ static PARKS int look(struct control *ctl)
 		rc = recall_clients(ctl, i);
 		if (rc == 0 && shard_failed(ctl->sh) == 0 &&
 			sys_now_ns(ctl->sys) - s->drain_ns > RECALL_MS * SYS_MS)
-			end_grants(ctl, i);
+			end_grants(ctl, i, 0);
 	}
 	return rc;
 }
@@ -175,12 +185,41 @@ int control_node_remove(struct control *ctl, uint64_t node)
 
 	for (uint32_t i = 1; rc == 0 && i <= LIMIT_SERVERS_MAX; i++) {
 		struct server *s = ctl->servers[i];
+		uint64_t only;
 
 		if (s == NULL || !is_of(ctl, i, node))
 			continue;
+		if (held(ctl, i, &only) == 0)
+			sys_reached(ctl->sys, "storage server removed that was empty");
+		else if (only == 0)
+			sys_reached(ctl->sys, "storage server removed whose copies are elsewhere");
+		else
+			sys_reached(ctl->sys, "storage server removed with what only it had");
 		server_give_up(s);
 		rc = large_server_remove(ctl->sh, &c, i);
 		waitq_wake_all(&ctl->repair.wake);
 	}
 	return rc;
+}
+
+int control_node_may_go(
+	const struct control *ctl, uint64_t node, bool force, struct err_note *note)
+{
+	unsigned long long n = node;
+	struct control_node c;
+
+	control_node_look(ctl, node, &c);
+	if (c.held_bytes == 0)
+		return 0;
+	if (c.storage == STORAGE_UP)
+		return err_set(note, E_BUSY, "node %llu lives and has data: "
+			"wadi node drain %llu first, or stop it when it is lost", n, n);
+	if (c.only_bytes > 0 && !force)
+		return err_set(note, E_BUSY, "%llu bytes are only on node %llu: start it and "
+			"wadi node drain %llu, or give them up: wadi node rm --force %llu",
+			(unsigned long long)c.only_bytes, n, n, n);
+	if (!c.fenced)
+		return err_set(note, E_UNAVAILABLE, "node %llu was heard of a moment ago: in ten "
+			"seconds it surely serves nobody any more", n);
+	return 0;
 }

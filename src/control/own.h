@@ -207,6 +207,8 @@ PARKS int recall_run(void *control); /* a fiber */
 
 /* ---- drain.c ---- */
 PARKS int drain_run(void *control); /* a fiber */
+/* The client of that session says that it has no room there. */
+void drain_unknown(struct control *ctl, uint32_t server, uint64_t session);
 
 /* ---- status.c ---- */
 rpc_handler on_status;

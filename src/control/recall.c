@@ -36,16 +36,18 @@ static PARKS int ask_fiber(void *arg)
 	struct msg_grant_recall m = { .server = a->server };
 	struct rpc_call call = { .op = OP_grant_recall, .plain = true, .msg = &m };
 	struct conn *conn = conn_numbered(a->ctl, a->number);
-	struct msg_ok ok;
+	struct msg_grant_recall_ok ok;
 	int rc = E_CLOSED;
 
 	if (conn != NULL && rpc_conn_open(a->rpc))
-		rc = rpc_ask(a->rpc, &call, OP_ok, &ok,
+		rc = rpc_ask(a->rpc, &call, OP_grant_recall_ok, &ok,
 			sys_after(a->ctl->sys, ANSWER_MS * SYS_MS), NULL);
 	rpc_call_fini(&call);
 	conn = conn_numbered(a->ctl, a->number); /* it may have gone meanwhile */
 	if (rc == 0 && conn != NULL)
 		conn->recalled_ns = loop_now_ns(sys_loop(a->ctl->sys));
+	if (rc == 0 && conn != NULL && conn->session != NULL && ok.writes == 0 && a->server != 0)
+		drain_unknown(a->ctl, a->server, session_id(conn->session));
 	return 0;
 }
 

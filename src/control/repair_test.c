@@ -230,15 +230,18 @@ static struct owner {
 	struct kit_job j; /* its own, or none */
 	uint32_t n_recalled;
 	bool deaf; /* it does not say that it returns what it does not need */
+	bool idle; /* it knows of none */
 } w;
 
 static void on_recall(void *arg, struct rpc_request *r)
 {
+	struct msg_grant_recall_ok ok = { .writes = !w.idle };
+
 	w.n_recalled++;
 	if (w.deaf)
 		rpc_reply_error(r, E_BUSY, NULL, RPC_NOW);
 	else
-		rpc_reply_ok(r, RPC_NOW);
+		rpc_reply(r, OP_grant_recall_ok, &ok, bytes_of(NULL, 0), RPC_NOW);
 }
 
 static const struct rpc_op writer_ops[] = { { OP_grant_recall, RPC_INLINE, on_recall } };
@@ -413,6 +416,17 @@ static void moved(void)
 	kit_sleep(30000);
 	check(node(other(at)).held_bytes == 0);
 	check(is_there("x") && server_of("y") == at);
+	w.deaf = false;
+	check(put("z", true) == 0);
+	at = server_of("z");
+	drain(other(at), false);
+	drain(at, true);
+	kit_sleep(10000);
+	check(node(at).held_bytes > 0);
+	w.idle = true; /* its answer was lost: it knows of no room there */
+	kit_sleep(10000);
+	check(node(at).held_bytes == 0);
+	check(is_there("x") && is_there("y") && is_there("z"));
 	writer_end();
 	end();
 }

@@ -322,31 +322,16 @@ PARKS static int storage_leaves(
 	struct cluster *cl, uint64_t node, bool force, struct err_note *note)
 {
 	uint64_t until_ns = soon(cl);
-	struct control_node c;
 	int rc = 0;
 
 	while (rc == 0) {
 		if (cl->control == NULL)
 			return err_set(note, E_NOTPRIMARY, "it leads no more");
-		control_node_look(cl->control, node, &c);
-		if (c.held_bytes == 0)
-			return 0;
-		if (c.storage == STORAGE_UP)
-			return err_set(note, E_BUSY, "node %llu lives and has data: "
-				"wadi node drain %llu first, or stop it when it is lost",
-				(unsigned long long)node, (unsigned long long)node);
-		if (c.only_bytes > 0 && !force)
-			return err_set(note, E_BUSY, "%llu bytes are only on node %llu: start it "
-				"and wadi node drain %llu, or give them up: "
-				"wadi node rm --force %llu", (unsigned long long)c.only_bytes,
-				(unsigned long long)node, (unsigned long long)node,
-				(unsigned long long)node);
-		if (c.fenced)
-			return 0;
+		rc = control_node_may_go(cl->control, node, force, note);
+		if (rc != E_UNAVAILABLE)
+			return rc;
 		if (sys_now_ns(cl->s) >= until_ns)
-			return err_set(note, E_BUSY, "node %llu was heard of a moment ago: in ten "
-				"seconds it surely serves nobody any more",
-				(unsigned long long)node);
+			return E_BUSY;
 		rc = fiber_sleep(sys_after(cl->s, PAUSE_MS * SYS_MS));
 	}
 	return rc;
