@@ -61,6 +61,7 @@ static int store_main(struct sys *s, void *arg)
 	struct store_opts o = { .dir = "data", .devices = devices,
 		.n_devices = sizeof ample / sizeof ample[0], .listen = listen, .n_listen = 1,
 		.controller = cl->metas.addr, .token = bytes_of(cl->token, cl->token_len),
+		.node = sn->id,
 		.scrub_ms = cl->copies > 0 ? SCRUB_MS : 0 };
 	struct store *st;
 	int rc;
@@ -226,7 +227,7 @@ void cluster_start(struct cluster *cl)
 {
 	metas_start(cl);
 	for (uint32_t i = 0; i < cl->n_stores; i++)
-		if (!sim_node_up(cl->stores[i].node))
+		if (!sim_node_up(cl->stores[i].node) && !cl->stores[i].away)
 			sim_node_start(cl->stores[i].node, store_main, &cl->stores[i]);
 	for (uint32_t i = 0; i < cl->n_machines; i++)
 		if (!sim_node_up(cl->machines[i].node))

@@ -38,6 +38,11 @@ struct store_node {
 	uint32_t number;
 	uint32_t audits;
 	bool broken;      /* cannot open its files: lets the others work */
+	uint64_t id;      /* of the cluster's node whose storage it is; 0: none */
+	bool drains;      /* is to be emptied */
+	bool away;        /* is not started again */
+	bool looked;      /* set when this was: */
+	struct control_node look; /* what the controller says of it */
 	uint64_t used_bytes, reserved_bytes; /* at the last audit */
 };
 struct cluster {
@@ -51,6 +56,9 @@ struct cluster {
 	size_t token_len;
 	bool little_room; /* devices that are full soon */
 	uint32_t copies;  /* of what is in the buckets, on different servers; 0: by default */
+	bool loose_apart;          /* of LOOSE there are others: */
+	uint32_t loose_copies;
+	struct leave *leave;       /* NULL: no storage server leaves */
 	struct control_copies now; /* what the controller says of them */
 	uint32_t n_stores;
 	struct store_node stores[STORES_MAX];

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* copies: objects of which two storage servers each have a copy, while storage servers lose their
- * disks for good, one at a time, or one of them rots; beside all that happens to large objects.
+ * disks for good, one at a time, or one of them rots, or they are emptied and removed and others
+ * come in their places (leave.h); beside all that happens to large objects.
  *
  * (L1) ledger.h's rules, with nothing excused: every committed byte stays readable; (L2) the copies
  * are restored in bounded time; (L3) once everything is deleted nothing is left, for the shard and
  * for each server that is still there. */
+#include "sim/leave.h"
 #include "sim/load.h"
 
 enum {
@@ -20,7 +22,8 @@ enum {
 
 struct copies {
 	struct load load; /* first: workers know it by that */
-	bool wipes;       /* else the disk of the first server rots */
+	bool wipes, leaves; /* else the disk of the first server rots */
+	struct sim_faults faults;
 	uint32_t n_wiped;
 	uint64_t wiped_ns;
 };
@@ -93,12 +96,37 @@ static void wipe(struct cluster *cl, struct copies *m)
 	scenario_say(cl->sc, "s%u lost its disks", sn->number);
 }
 
+/* While one is emptied, everything else happens, too. */
+static void leave(struct cluster *cl, struct copies *m)
+{
+	uint64_t what = prng_below(cl->sc->p, 8);
+	bool hand_over = prng_odds(cl->sc->p, 1, 4);
+	struct meta_node *leader = metas_leader(cl);
+
+	if (what < 4)
+		leave_step(cl, &m->faults);
+	if (cl->sc->violations > 0)
+		return;
+	if (what < 6) {
+		if (hand_over && leader != NULL && cl->metas.n > 1)
+			leader->hand_over = true;
+		cluster_misfortune(cl);
+	} else if (!leave_under_way(cl)) {
+		sim_faults_set(cl->sc->w, &sim_no_faults);
+		wait_until_sound(cl, m);
+		if (cl->now.sound)
+			leave_by_force(cl, &m->faults);
+	}
+}
+
 static void misfortune(struct cluster *cl, void *mine)
 {
 	struct scenario *sc = cl->sc;
 	struct copies *m = mine;
 
-	if (!prng_odds(sc->p, 1, 3))
+	if (m->leaves)
+		leave(cl, m);
+	else if (!prng_odds(sc->p, 1, 3))
 		cluster_misfortune(cl);
 	else if (m->wipes)
 		wipe(cl, m);
@@ -112,14 +140,22 @@ void scenario_copies(struct scenario *sc)
 {
 	struct copies *m = scenario_alloc(sc, sizeof *m);
 	struct sim_faults f = scenario_swarm(sc);
-	struct cluster *cl = cluster_new(sc, VALUE_BYTES_MAX);
+	uint64_t what = prng_below(sc->p, 6), loose = prng_below(sc->p, 3);
+	bool several = what < 3 && prng_odds(sc->p, 1, 3);
+	struct cluster *cl = cluster_new_of(sc, VALUE_BYTES_MAX, several ? METAS_MAX : 1);
 
 	m->load = (struct load){ .cl = cl, .any_len = any_len, .value_bytes_max = VALUE_BYTES_MAX };
-	m->wipes = prng_odds(sc->p, 2, 3);
+	m->leaves = what < 3;
+	m->wipes = what == 3 || what == 4;
 	f.disk_rot_ppm = 0;
+	m->faults = f;
 	sim_faults_set(sc->w, &f);
 	cluster_stores(cl, 3 + (uint32_t)prng_below(sc->p, 2));
 	cl->copies = 2;
+	cl->loose_apart = m->leaves && loose > 0; /* one copy, in files or in memory */
+	cl->loose_copies = loose == 1;
+	if (m->leaves)
+		leave_init(cl);
 	for (int i = 0; i < MACHINES; i++)
 		cluster_machine(cl, WORKERS, work, m);
 	ledger_history(cl->ledger);

@@ -152,6 +152,24 @@ void ledger_boot(struct ledger *l)
 	l->boot_at = ledger_now(l);
 }
 
+void ledger_given_up(struct ledger *l, const char *bucket)
+{
+	size_t len = strlen(bucket);
+
+	ledger_boot(l);
+	for (uint32_t i = 0; i < l->n_keys; i++)
+		if (strcmp(l->keys[i].bucket, bucket) == 0)
+			for (uint32_t k = 1; k < l->keys[i].n; k++)
+				l->keys[i].entries[k].durable = false;
+	for (uint32_t i = 0; l->history != NULL && i < linear_ops(l->history); i++) {
+		struct linear_op *op = linear_at(l->history, i);
+
+		if (op->kind == LINEAR_PUT &&
+			strncmp(linear_name(l->history, op->key), bucket, len) == 0)
+			op->durable = false;
+	}
+}
+
 struct key *ledger_key(struct ledger *l, const char *bucket)
 {
 	struct key *k;

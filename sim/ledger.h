@@ -61,6 +61,8 @@ void ledger_history(struct ledger *l); /* from now on */
 void ledger_judge(struct ledger *l);
 void ledger_power_cut(struct ledger *l);   /* of the shard: call when it happens */
 void ledger_boot(struct ledger *l);        /* the shard's process is another from now on */
+/* What is in the bucket may be lost from now on, durable or not: somebody gave up where it was. */
+void ledger_given_up(struct ledger *l, const char *bucket);
 
 /* NULL when there is no room for more. */
 struct key *ledger_key(struct ledger *l, const char *bucket);

@@ -29,6 +29,8 @@ PARKS int load_buckets(struct worker *w, struct client *c)
 	int rc = E_UNREACH;
 
 	kept.copies = loose.copies = w->cl->copies;
+	if (w->cl->loose_apart)
+		loose.copies = w->cl->loose_copies;
 	while (rc < 0 && rc != E_CANCELED && cluster_going(w)) {
 		rc = client_bucket_create(c, KEPT, &kept, worker_until(w), NULL, NULL);
 		if (rc == 0)

@@ -9,6 +9,7 @@
 #include "meta/replicate_own.h"
 #include "meta/serve.h"
 #include "sim/cluster.h"
+#include "sim/leave.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -102,7 +103,8 @@ PARKS static int guest_begin(
 	const void *arg, struct serve *v, void **ret_guest, struct err_note *note)
 {
 	struct meta_node *mn = *(struct meta_node *const *)arg;
-	struct control_opts o = { .key = mn->cl->key, .copies = &mn->cl->now };
+	struct control_opts o = { .key = mn->cl->key, .copies = &mn->cl->now,
+		.here = &mn->control };
 
 	leads(mn, v);
 	mn->cl->life = shard_life(serve_shard(v));
@@ -142,6 +144,8 @@ static void operate(struct meta_node *mn)
 	primary = serve_shard(mn->v) != NULL;
 	if (cl->audit && primary)
 		look_over(cl, serve_shard(mn->v));
+	if (cl->leave != NULL && primary && mn->control != NULL)
+		leave_operate(cl, mn->control, serve_shard(mn->v));
 	if (mn->sum_wanted)
 		sum_rows(mn, r);
 	if (mn->hand_over && primary)

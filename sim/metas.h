@@ -21,6 +21,7 @@ struct meta_node {
 	uint32_t number, starts;
 	uint64_t id;      /* of the replica: another one for each disk */
 	struct serve *v;  /* while it runs */
+	struct control *control;  /* while one leads there */
 	bool stop;        /* is to end cleanly */
 	bool hand_over;   /* is to, when it leads */
 	bool rotten;      /* bits of its log were flipped */

@@ -30,8 +30,8 @@ void control_node_look(const struct control *ctl, uint64_t node, struct control_
  * process is refused for ever, and what only it has is lost.  Codes of shard_may_free(). */
 int control_node_drain(struct control *ctl, uint64_t node, bool drain);
 int control_node_remove(struct control *ctl, uint64_t node);
-/* May it be removed?  force: also what is nowhere else.  0: nothing more is lost by that.  BUSY: not
- * before somebody does what the note says.  UNAVAILABLE: soon it surely serves nobody. */
+/* May it be removed?  force: also what is nowhere else.  0: nothing more is lost by that.  BUSY:
+ * not before somebody does what the note says.  UNAVAILABLE: soon it surely serves nobody. */
 int control_node_may_go(
 	const struct control *ctl, uint64_t node, bool force, struct err_note *note);
 
