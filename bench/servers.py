@@ -220,7 +220,7 @@ class WadiThree:
         while sum(r["in_sync"] for r in self.shard()["replicas"]) < others:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"wadi: the replicas are not in sync: {self.shard()}")
-            time.sleep(0.05)
+            time.sleep(0.2)  # each question is a process, beside what is measured
 
     def leader(self):
         """Nodes are numbered from 1 in the order in which they came."""

@@ -26,6 +26,8 @@ const struct replica_limits replica_limits_default = {
 	.backoff_max_ns = 20000 * MS,
 	.window_records = 1024,
 	.near_records = 64,
+	.piece_ns = 4 * MS,
+	.pace_ns = 2000 * MS,
 };
 
 void replica_init(
@@ -41,6 +43,7 @@ void replica_init(
 		l->lease_ns / 1000 * (1000000 + l->drift_ppm));
 	check(l->heartbeat_ns * 2 < l->lease_ns);
 	check(l->silent_ns > l->guard_ns);
+	check(l->piece_ns > 0);
 	r->limits = *l;
 	r->log = *log;
 	sm_init(&r->state, states, REPLICA_LEARNER);
@@ -56,6 +59,7 @@ void replica_peers(struct replica *r, const uint64_t *ids, uint32_t n)
 	for (uint32_t i = 0; i < n; i++) {
 		check(ids[i] != 0);
 		r->peers[i] = (struct replica_peer){ .id = ids[i], .seen_ns = r->now_ns };
+		replica_pace_begin(r, &r->peers[i]);
 		for (uint32_t j = 0; j < n_old; j++)
 			if (old[j].id == ids[i])
 				r->peers[i] = old[j];

@@ -54,6 +54,9 @@ struct replica_limits {
 	uint64_t backoff_max_ns;
 	uint32_t window_records; /* under way to one peer */
 	uint32_t near_records;   /* so close behind the commit index the set waits for a learner */
+	/* One that is behind gets its records in pieces of about piece_ns, with rests; the share of
+	 * the rests falls each pace_ns in which it has not come nearer. */
+	uint64_t piece_ns, pace_ns;
 };
 extern const struct replica_limits replica_limits_default;
 
@@ -232,6 +235,11 @@ struct replica_peer {
 	uint64_t sample_index, sample_ns; /* it was to write this since then */
 	uint64_t synced_sample, synced_sample_ns;
 	uint64_t join_ns, backoff_ns, backoff_until_ns;
+	/* catching up: the piece that was sent last, and how long such a one takes */
+	uint32_t piece, rests, took_records; /* rests: times as long as it took */
+	uint64_t piece_end, piece_sent_ns; /* piece_sent_ns 0: nothing is awaited */
+	uint64_t took_ns, rest_until_ns, patience_ns;
+	uint64_t gap, gap_ns; /* when this pace was tried first */
 	/* R9 */
 	uint64_t answer_round;
 	uint32_t answer_flags;

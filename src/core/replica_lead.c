@@ -15,6 +15,7 @@ static void forget(struct replica *r, struct replica_peer *p, uint64_t incarnati
 	p->matched = p->written = p->synced = 0;
 	p->next = r->last.index + 1;
 	p->heard_ns = 0;
+	replica_pace_begin(r, p);
 	p->sample_index = p->synced_sample = 0;
 	p->seen_ns = p->sent_ns = p->sample_ns = p->synced_sample_ns = r->now_ns;
 }
@@ -83,7 +84,9 @@ static void ship(struct replica *r, struct replica_peer *p)
 	if (!p->found || p->copying || n == 0 || p->flags & REPLICA_IS_ROTTEN ||
 		p->next > p->matched + r->limits.window_records)
 		return;
-	n = least(n, REPLICA_BATCH_MAX);
+	n = replica_pace(r, p, (uint32_t)least(n, REPLICA_BATCH_MAX));
+	if (n == 0)
+		return;
 	send_from(r, p, p->next - 1, (uint32_t)n);
 	if (p->found)
 		p->next += n;
@@ -127,6 +130,7 @@ static void locate(struct replica *r, struct replica_peer *p, const struct repli
 		p->needs_copy = false;
 		p->matched = most(p->matched, m->last.index);
 		p->next = p->matched + 1;
+		p->piece_sent_ns = 0;
 		if (p->next > r->last.index)
 			send_from(r, p, r->last.index, 0); /* it is to know, too */
 		ship(r, p);
@@ -163,6 +167,7 @@ void replica_lead_ack(struct replica *r, const struct replica_msg *m)
 	p->written = most(p->written, least(m->written, p->matched));
 	p->synced = most(p->synced, least(m->synced, p->written));
 	p->next = most(p->next, p->matched + 1);
+	replica_pace_written(r, p);
 	replica_advance(r);
 	ship(r, p);
 	if (r->handing != 0)
@@ -221,9 +226,11 @@ void replica_advance(struct replica *r)
 
 static void resend(struct replica *r, struct replica_peer *p)
 {
-	if (!p->found || p->next <= p->matched + 1 || r->now_ns - p->sent_ns < r->limits.resend_ns)
+	if (!p->found || p->next <= p->matched + 1 ||
+		r->now_ns - p->sent_ns < most(r->limits.resend_ns, p->patience_ns))
 		return;
 	p->next = p->matched + 1;
+	replica_pace_lost(r, p);
 	ship(r, p);
 }
 
@@ -233,8 +240,11 @@ void replica_lead_tick(struct replica *r)
 		return;
 	if (r->now_ns - r->beat_ns >= r->limits.heartbeat_ns)
 		beat(r);
-	for (uint32_t i = 0; i < r->n_peers; i++)
+	for (uint32_t i = 0; i < r->n_peers; i++) {
 		resend(r, &r->peers[i]);
+		if (replica_paces(r, &r->peers[i]))
+			ship(r, &r->peers[i]);
+	}
 	if (r->handing != 0)
 		replica_handing(r);
 }

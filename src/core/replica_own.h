@@ -70,6 +70,14 @@ void replica_lead_ack(struct replica *r, const struct replica_msg *m);
 void replica_lead_appended(struct replica *r);
 void replica_advance(struct replica *r); /* commit what may be committed */
 
+/* replica_pace.c */
+void replica_pace_begin(struct replica *r, struct replica_peer *p);
+bool replica_paces(const struct replica *r, const struct replica_peer *p); /* with rests */
+/* How many of n records to send now; they are sent. */
+uint32_t replica_pace(struct replica *r, struct replica_peer *p, uint32_t n);
+void replica_pace_written(struct replica *r, struct replica_peer *p); /* it may have written more */
+void replica_pace_lost(struct replica *r, struct replica_peer *p);
+
 /* replica_set.c */
 bool replica_in_union(const struct replica *r, uint64_t id);  /* of R4 */
 bool replica_waits_for(const struct replica *r, uint64_t id); /* or it is joining (R6) */

@@ -25,6 +25,15 @@ uint64_t node_now(const struct world *w, uint32_t i)
 	       (uint64_t)((int64_t)w->now_ns + (int64_t)w->now_ns * n->drift_ppm / 1000000);
 }
 
+/* Sending to one that is behind waits. */
+static bool rests(const struct replica *r)
+{
+	for (uint32_t i = 0; i < r->n_peers; i++)
+		if (r->peers[i].rest_until_ns > r->now_ns)
+			return true;
+	return false;
+}
+
 void node_step(struct world *w, uint32_t i, struct replica_event *ev)
 {
 	struct node *n = &w->nodes[i];
@@ -32,6 +41,7 @@ void node_step(struct world *w, uint32_t i, struct replica_event *ev)
 	check(n->up);
 	ev->now_ns = node_now(w, i);
 	carry_out(w, i, replica_step(&n->r, ev));
+	w->reached[REACHED_REST] += rests(&n->r);
 }
 
 /* ---- the disk ---- */
