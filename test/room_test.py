@@ -67,14 +67,14 @@ class Ahead(HouseTest):
         worker.start()
         self.addCleanup(worker.join)
         self.addCleanup(stop.set)
-        n = (128 * MIB - used) // (2 * MIB) - 3
+        n = (128 * MIB - used) // MIB - 5
         for i in range(n):  # more than what nobody keeps
-            late("put", "-", f"l{i}", 2 * MIB, i)
-        self.assertGreater(n * 2 * MIB, 128 * MIB - used - kept)
+            late("put", "-", f"l{i}", MIB, i)
+        self.assertGreater(n * MIB, 128 * MIB - used - kept)
         stop.set()
         worker.join()
         self.assertEqual(failed, [])
-        self.assertEqual(late.get("-", f"l{n - 1}"), (2 * MIB, n - 1))
+        self.assertEqual(late.get("-", f"l{n - 1}"), (MIB, n - 1))
         self.assertEqual(late.fails("put", "-", "more", 8 * MIB, 1).name, "FULL")
 
 

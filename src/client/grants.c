@@ -195,7 +195,9 @@ bool grants_recall(struct grants *gs, uint32_t server)
 		list_each(l, &po->parts) {
 			struct part *pa = container_of(l, struct part, link);
 
-			pa->spoiled = pa->spoiled || server == 0 || peer_server(pa->peer) == server;
+			/* What is written into now is as good as used. */
+			pa->spoiled = pa->spoiled || (server == 0 && pa->n_open == 0)
+				|| peer_server(pa->peer) == server;
 			for (uint32_t i = 0; i < pa->n_copies; i++)
 				pa->spoiled = pa->spoiled ||
 					peer_server(pa->copies[i].peer) == server;

@@ -70,10 +70,10 @@ struct slice { struct part *part; uint64_t extent; uint64_t len; };
  * bucket), and dialog_ask()'s. */
 PARKS int grants_take(struct grants *gs, uint64_t bucket, uint16_t flags, uint64_t want,
 	uint64_t need, uint64_t until_ns, struct slice *ret_slice, struct err_note *note);
-/* Room on a server that is being emptied, or (0) any, for others lack some: nothing more is written
- * there, and what is not being written is returned.  True: something still is, or more is being
- * asked for; else what the shard thinks we have there was lost on its way here, or on the way back.
- */
+/* Room on a server that is being emptied: nothing more is written there, and what is not being
+ * written is returned.  0: all that is not being written into, for others lack room.  True:
+ * something still is, or more is being asked for; else what the shard thinks we have there was lost
+ * on its way here, or on the way back. */
 bool grants_recall(struct grants *gs, uint32_t server);
 void slice_keep(struct slice *sl); /* a commit named the extent */
 void slice_drop(struct slice *sl); /* nobody will (G1) */

@@ -21,6 +21,7 @@ struct choosing {
 	uint32_t n;
 	uint8_t copies;
 	bool avoiding; /* others than ask->avoid will do */
+	bool slivers;  /* what is left of nearly full egroups will do, too */
 };
 
 static uint64_t smaller(uint64_t a, uint64_t b)
@@ -90,7 +91,7 @@ static bool take(struct choosing *c, struct egroup *e, bool fresh)
 
 	check(c->n < ROOM_PARTS_MAX);
 	/* a sliver of a full egroup would only split files into crumbs */
-	if (len == 0 || (len < c->need && len < least && !fresh))
+	if (len == 0 || (len < c->need && len < least && !fresh && !c->slivers))
 		return false;
 	if (room_grant_new(c->r, e, c->ask->session, first, credit) == NULL)
 		return false;
@@ -363,6 +364,9 @@ int room_grant(
 		take_from_own(&c, ask->tiers[t]);
 		take_fresh(&c, ask->tiers[t]);
 	}
+	c.slivers = !ask->ahead; /* better than none */
+	for (uint32_t t = 0; c.slivers && wanted(&c) && t < ask->n_tiers; t++)
+		take_from_own(&c, ask->tiers[t]);
 	if (c.n == 0 || (ask->bytes > 0 && c.need > 0 && c.n < ROOM_PARTS_MAX)) {
 		give_back(&c);
 		return E_FULL;

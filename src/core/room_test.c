@@ -357,6 +357,26 @@ static void ahead_leaves_room(void **state)
 	room_free(w.r);
 }
 
+/* FULL means full: what is left of many egroups is given in pieces, once nothing larger is left. */
+static void slivers_are_given_last(void **state)
+{
+	struct room_part parts[ROOM_PARTS_MAX];
+	static struct world w;
+	uint64_t granted = 0;
+	struct room_ask a;
+
+	(void)state;
+	begin(&w, 1);
+	for (int rc = 1; rc > 0;) {
+		a = ask(&w, 1, 1, 7 * MIB);
+		a.n_tiers = 1;
+		rc = room_grant(w.r, &a, parts);
+		granted += rc > 0 ? 7 * MIB : 0;
+	}
+	assert_true(granted + 7 * MIB > 3 * 64 * MIB);
+	room_free(w.r);
+}
+
 static void spills_to_the_next_tier(void **state)
 {
 	struct room_part parts[ROOM_PARTS_MAX];
@@ -623,6 +643,7 @@ int main(void)
 		cmocka_unit_test(every_byte_comes_back),
 		cmocka_unit_test(full_is_refused_early_and_whole),
 		cmocka_unit_test(ahead_leaves_room),
+		cmocka_unit_test(slivers_are_given_last),
 		cmocka_unit_test(spills_to_the_next_tier),
 		cmocka_unit_test(small_extents_get_many_ids_at_once),
 		cmocka_unit_test(session_grants_are_a_list),
