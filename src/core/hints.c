@@ -340,7 +340,9 @@ void hints_size(enum hints_policy policy, const struct hints *h,
 	o.grows = n.grows;
 	n.n_tiers = order(&o, &why, n.tiers);
 	n.n_firm = n.n_tiers;
-	if (n.n_tiers > 0 && (policy == HINTS_POCKET2018 || h->latency == LATENCY_SENSITIVE))
+	/* memory that overflows is one medium of the paper's, a cheap one by itself another */
+	if (n.n_tiers > 0 && h->latency == (policy == HINTS_POCKET2018 ? LATENCY_INSENSITIVE
+									: LATENCY_SENSITIVE))
 		n.n_firm = 1;
 	if (policy == HINTS_WADI)
 		size_wadi(have, &n);
