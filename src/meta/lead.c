@@ -299,12 +299,24 @@ int serve_ready(struct serve *v, uint64_t until_ns)
 	return 0;
 }
 
+/* R8: what is told at the door, that a token is good and which changes of a session are known, is
+ * read from rows, too. */
+static bool surely_leads(const struct serve *v)
+{
+	return v->leads && (v->r == NULL || replicate_may_read(v->r));
+}
+
 static PARKS int may_enter(struct serve *v, char ret_hint[SYS_ADDR_MAX], struct err_note *note)
 {
-	(void)serve_ready(v, sys_after(v->sys, SERVE_HELLO_MS * SYS_MS));
-	if (v->leads)
+	uint64_t until_ns = sys_after(v->sys, SERVE_HELLO_MS * SYS_MS);
+
+	(void)serve_ready(v, until_ns);
+	while (v->leads && !surely_leads(v) && sys_now_ns(v->sys) < until_ns &&
+		fiber_sleep(sys_after(v->sys, READY_POLL_MS * SYS_MS)) == 0)
+		sys_reached(v->sys, "let in only when it surely leads");
+	if (surely_leads(v))
 		return 0;
-	if (v->r != NULL)
+	if (v->r != NULL && !v->leads)
 		replicate_hint(v->r, ret_hint);
 	return err_set(note, E_NOTPRIMARY, "this node does not lead the shard");
 }
