@@ -9,7 +9,10 @@
  * so, its token is refused, whoever asks for its end again is told the same; (J4) a job reaches
  * nothing of another; (J5) a job that nobody speaks for ends within a bounded time after its lease;
  * (J6) its bill lies within what was stored, and how long; (J7) once everything that stayed is
- * deleted, every byte of every device is free. */
+ * deleted, every byte of every device is free.
+ *
+ * heirs: the same with metadata on three nodes, of which the leading one changes, also in the
+ * middle of an end: the next one goes on with it. */
 #include "sim/book.h"
 #include "base/check.h"
 #include <string.h>
@@ -121,16 +124,19 @@ static void strike(struct book *b)
 	struct cluster *cl = b->cl;
 	struct scenario *sc = cl->sc;
 	uint64_t ns = prng_below(sc->p, 60 * SYS_MS);
+	struct meta_node *leader;
 
 	for (int i = 0; i < 60 && b->n_ending == 0; i++)
 		scenario_run(sc, 10 * SYS_MS);
 	scenario_run(sc, ns * prng_below(sc->p, 2));
 	scenario_steps(sc, 4 * STEPS_MAX);
+	leader = cl->metas.n > 1 ? metas_leader(cl) : &cl->metas.nodes[0];
+	if (leader == NULL)
+		return;
 	if (prng_odds(sc->p, 1, 3)) {
-		ledger_power_cut(cl->ledger);
-		sim_node_crash(cl->meta);
+		metas_power_cut(cl, leader);
 	} else if (prng_odds(sc->p, 2, 3)) {
-		sim_node_kill(cl->meta);
+		sim_node_kill(leader->node);
 	} else {
 		sim_node_kill(cl->stores[prng_below(sc->p, cl->n_stores)].node);
 	}
@@ -155,15 +161,17 @@ static void misfortune(struct cluster *cl, void *mine)
 		strike(mine);
 	else if (what < 4)
 		fill_disk(cl);
+	else if (what < 6 && cl->metas.n > 1)
+		metas_misfortune(cl);
 	else
 		cluster_misfortune(cl);
 }
 
-void scenario_jobs(struct scenario *sc)
+static void jobs(struct scenario *sc, uint32_t n_metas)
 {
 	struct book *b = scenario_alloc(sc, sizeof *b);
 	struct sim_faults f = scenario_swarm(sc);
-	struct cluster *cl = cluster_new(sc, VALUE_BYTES_MAX);
+	struct cluster *cl = cluster_new_of(sc, VALUE_BYTES_MAX, n_metas);
 
 	b->cl = cl;
 	f.disk_rot_ppm = 0; /* one copy cannot survive it */
@@ -184,3 +192,6 @@ void scenario_jobs(struct scenario *sc)
 			.judge_sec = JUDGE_SEC,
 			.empty_sec = EMPTY_SEC });
 }
+
+void scenario_jobs(struct scenario *sc) { jobs(sc, 1); }
+void scenario_heirs(struct scenario *sc) { jobs(sc, METAS_MAX); }

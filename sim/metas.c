@@ -88,6 +88,7 @@ static void leads(struct meta_node *mn, struct serve *v)
 			(unsigned long long)st.id);
 	*e = (struct epoch){ st.id, st.incarnation };
 	sc->failovers += m->n_leads++ > 0;
+	mn->cl->meta_starts += m->n > 1; /* another controller, too */
 	if (m->first_target == 1) /* its small files lie in memory until others have joined */
 		ledger_boot(mn->cl->ledger);
 }
