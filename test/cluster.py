@@ -254,6 +254,11 @@ class Cluster:
             return seen and seen["primary"]
         return self.nodes[until("somebody leads", look) - 1]
 
+    def hand_over(self, number):
+        """One that is given up on a busy machine is asked for again."""
+        until(f"{number} leads", lambda: self.primary.number == number or self.wadi(
+            "shard", "handover", str(number), check=False) is None)
+
     def backup(self):
         leads = self.primary.number
         return next(n for n in self.nodes if n.number != leads)

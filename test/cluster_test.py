@@ -359,7 +359,7 @@ class Ways(HouseTest):
             seen = cluster.look()
             return seen and [n["node"] for n in seen["nodes"] if n["in_sync"]]
         if cluster.primary is not one:
-            cluster.wadi("shard", "handover", "1")
+            cluster.hand_over(1)
         two.kill()
         until("1 and 3 are the set", lambda: in_sync() == [1, 3])
         client("put", "b", "k", 100, 8)
@@ -393,8 +393,7 @@ class Ways(HouseTest):
         self.addCleanup(setattr, load, "going", False)
         load.progress(15)
         for node in (2, 3, 1):  # each of them leads, after one of another time
-            cluster.wadi("shard", "handover", str(node))
-            until(f"{node} leads", lambda: cluster.primary.number == node)
+            cluster.hand_over(node)
             load.progress(15)
         cluster.primary.kill()
         load.progress(15)
@@ -429,8 +428,7 @@ class Ways(HouseTest):
     def test_a_disk_that_is_full(self):
         cluster = self.furnish(3, small_disk=[2])
         cluster.whole()
-        until("it leads", lambda: cluster.primary.number == 2 or cluster.wadi(
-            "shard", "handover", "2", check=False) is None)
+        cluster.hand_over(2)
         client = cluster.puppet()
         client("bucket", "b")
         node = cluster.nodes[1]
