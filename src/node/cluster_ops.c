@@ -356,7 +356,9 @@ PARKS static int node_remove(
 	if (rc == 0)
 		rc = storage_leaves(cl, node, force, note);
 	if (rc == 0)
-		rc = shrink(cl, node, note);
+		rc = drain(cl, node, false, note);
+	if (rc == 0) /* nothing comes there any more: did something meanwhile? */
+		rc = storage_leaves(cl, node, force, note);
 	if (rc == 0)
 		rc = member_remove(cl, node, note);
 	if (rc == 0)
