@@ -48,7 +48,7 @@ void sys_secret(struct sys *s, void *ret_p, size_t len)
 
 	for (size_t n; len > 0; p += n, len -= n) {
 		n = len < sizeof x ? len : sizeof x;
-		x = s->dead ? 0 : prng_next(stream(s->w, STREAM_SECRET));
+		x = s->dead ? prng_mix(&s->dead_draws) : prng_next(stream(s->w, STREAM_SECRET));
 		put_le64(&x, x);
 		memcpy(p, &x, n);
 	}
