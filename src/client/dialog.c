@@ -119,6 +119,12 @@ PARKS static int connect_locked(struct dialog *se, uint64_t until_ns, struct err
 	}
 }
 
+/* Whether the nth connection is there: its address alone says nothing, for it comes again. */
+static bool is_there(const struct dialog *se, uint64_t nth)
+{
+	return se->conn != NULL && se->n_conns == nth;
+}
+
 /* ---- silence ---- */
 /* (S4) */
 PARKS static bool look_elsewhere(struct dialog *se, uint64_t nth)
@@ -128,7 +134,7 @@ PARKS static bool look_elsewhere(struct dialog *se, uint64_t nth)
 
 	if (fiber_lock(&se->connecting, until_ns) < 0)
 		return false;
-	if (se->conn != NULL && se->n_conns == nth)
+	if (is_there(se, nth))
 		found = look(se, ROUTE_ONCE, se->at, until_ns, NULL) == 0;
 	fiber_unlock(&se->connecting);
 	if (found)
@@ -139,7 +145,7 @@ PARKS static bool look_elsewhere(struct dialog *se, uint64_t nth)
 /* Whether it still is the one that is asked, and nothing came from it. */
 static bool is_still(const struct dialog *se, uint64_t nth, uint64_t heard)
 {
-	return se->conn != NULL && se->n_conns == nth && se->n_asking > 0 &&
+	return is_there(se, nth) && se->n_asking > 0 &&
 		rpc_conn_open(se->conn) && rpc_conn_heard(se->conn) == heard;
 }
 
@@ -147,7 +153,7 @@ static bool is_slow(const struct dialog *se, uint64_t nth)
 {
 	uint64_t now_ns = loop_now_ns(sys_loop(se->sys));
 
-	return se->conn != NULL && se->n_conns == nth && se->n_changing > 0 &&
+	return is_there(se, nth) && se->n_changing > 0 &&
 		rpc_conn_open(se->conn) && now_ns - se->changed_ns > DIALOG_SLOW_MS * SYS_MS;
 }
 
@@ -244,7 +250,7 @@ PARKS static void leave(struct dialog *se, uint64_t nth, const char *hint,
 {
 	if (fiber_lock(&se->connecting, until_ns) < 0)
 		return;
-	if (se->conn != NULL && se->n_conns == nth) {
+	if (is_there(se, nth)) {
 		sys_reached(se->sys, "left one that leads no more");
 		drop(se);
 		if (hint[0] != '\0')

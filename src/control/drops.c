@@ -22,6 +22,11 @@ struct batch {
 };
 
 /* Whether the connection is still the one on which the server registered. */
+static bool is_on(const struct server *s, uint64_t number)
+{
+	return s->conn != NULL && s->conn_number == number;
+}
+
 static PARKS int ask(struct server *s, uint64_t number, uint16_t op, const void *msg)
 {
 	struct rpc_call call = { .op = op, .plain = true, .msg = msg };
@@ -29,7 +34,7 @@ static PARKS int ask(struct server *s, uint64_t number, uint16_t op, const void 
 	struct err_note note;
 	int rc;
 
-	if (s->conn == NULL || s->conn_number != number)
+	if (!is_on(s, number))
 		return E_CLOSED;
 	rc = rpc_ask(s->conn, &call, OP_ok, &ok, sys_after(s->ctl->sys, ANSWER_MS * SYS_MS), &note);
 	rpc_call_fini(&call);
@@ -113,7 +118,7 @@ static PARKS bool drop_some(struct server *s, struct batch *b)
 	if (b->n == 0)
 		return false;
 	rc = settle(s, b);
-	if (rc == 0 && (s->conn == NULL || s->conn_number != number)) /* lost meanwhile */
+	if (rc == 0 && !is_on(s, number)) /* lost meanwhile */
 		rc = E_CLOSED;
 	if (rc == 0)
 		rc = send_all(s, number, b);
